@@ -1,0 +1,1 @@
+"""What every command stands on: configuration, errors, storage, progress. Nothing heavy is imported here."""

@@ -1,0 +1,38 @@
+"""The one kind of error that a user can mend, and how every command ends."""
+
+import os
+import sys
+from collections.abc import Callable
+
+MENDABLE = 2  # exit code for what the user can mend: configuration, missing input, credentials
+FAILED = 1  # exit code for the rest
+
+
+class UserError(Exception):
+    """What was wrong, where, and what to do. Commands print it without a traceback and exit with code 2."""
+
+
+class PartlyRefused(Exception):
+    """The work is done, but some input was refused; the message says which. Commands exit with code 1."""
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command's ``main`` and end the process with the exit codes of this repository.
+
+    0: done; 2: a :class:`UserError`, printed as one message on standard error; 1: :class:`PartlyRefused`, or an
+    unexpected exception, which keeps its traceback; 130: Ctrl-C.
+    """
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(MENDABLE)
+    except PartlyRefused as error:
+        print(f"refused: {error}", file=sys.stderr)
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on where this one was", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone, as in `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)

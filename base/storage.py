@@ -1,0 +1,237 @@
+"""Files that may lie on a local disk or in an S3 bucket, behind one set of functions.
+
+A *location* is a local path or ``s3://bucket/key``. The endpoint comes from ``S3_ENDPOINT_URL`` and the credentials
+from boto3's own chain, exactly as Composer and Streaming take them. Whatever is written appears whole or not at all.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from base.errors import UserError
+
+CHUNK = 1 << 20
+
+
+def is_remote(location: str) -> bool:
+    """Whether the location lies in a bucket. Raises UserError for a scheme that is not supported."""
+    if "://" in location and not location.startswith("s3://"):
+        raise UserError(f"{location}: only local paths and s3:// locations are supported")
+    return location.startswith("s3://")
+
+
+def join(location: str, *parts: str) -> str:
+    """Append path parts to a location."""
+    return (
+        "/".join([location.rstrip("/") or "/", *(part.strip("/") for part in parts)])
+        .replace("//", "/")
+        .replace("s3:/", "s3://", 1)
+    )
+
+
+def exists(location: str) -> bool:
+    """Whether a file (not a folder) is there."""
+    return size(location) is not None
+
+
+def size(location: str) -> int | None:
+    """Bytes of the file, or None when there is none."""
+    if not is_remote(location):
+        return os.path.getsize(location) if os.path.isfile(location) else None
+    from botocore.exceptions import ClientError
+
+    bucket, key = _bucket_and_key(location)
+    with _telling(location):
+        try:
+            return _client().head_object(Bucket=bucket, Key=key)["ContentLength"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
+                return None
+            raise
+
+
+def read_bytes(location: str) -> bytes:
+    """The whole file. Raises UserError when it is not there."""
+    if not is_remote(location):
+        try:
+            return Path(location).read_bytes()
+        except FileNotFoundError:
+            raise UserError(f"{location}: no such file") from None
+    bucket, key = _bucket_and_key(location)
+    with _telling(location):
+        return _client().get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
+def write_bytes(location: str, data: bytes) -> None:
+    """Write the whole file at once; a reader sees the old file or the new one."""
+    if is_remote(location):
+        bucket, key = _bucket_and_key(location)
+        with _telling(location):
+            _client().put_object(Bucket=bucket, Key=key, Body=data)
+        return
+    with write_aside(location) as aside:
+        aside.write_bytes(data)
+
+
+@contextmanager
+def write_aside(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is synced to disk and moved into place."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(descriptor)
+    aside = Path(name)
+    try:
+        yield aside
+        with open(aside, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o666 & ~_umask())
+        os.replace(aside, path)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def disk_error(path: str | Path, error: OSError) -> UserError:
+    """What to tell the user when a local file cannot be written."""
+    free = shutil.disk_usage(_existing(Path(path))).free
+    return UserError(f"{path}: cannot be written: {error.strerror or error} ({free / 1e9:.2f} GB free there)")
+
+
+def upload(path: str | Path, location: str) -> None:
+    """Copy a local file to a location."""
+    if is_remote(location):
+        bucket, key = _bucket_and_key(location)
+        with _telling(location):
+            _client().upload_file(str(path), bucket, key)
+        return
+    with write_aside(location) as aside:
+        shutil.copyfile(path, aside)
+
+
+def download(location: str, path: str | Path) -> None:
+    """Copy a file from a location to a local path, aside first."""
+    if not is_remote(location) and not os.path.isfile(location):
+        raise UserError(f"{location}: no such file")
+    with write_aside(path) as aside:
+        if is_remote(location):
+            bucket, key = _bucket_and_key(location)
+            with _telling(location):
+                _client().download_file(bucket, key, str(aside))
+        else:
+            shutil.copyfile(location, aside)
+
+
+def list_files(location: str) -> dict[str, int]:
+    """Every file below a folder: name relative to it → bytes. Empty when there is no such folder."""
+    if not is_remote(location):
+        root = Path(location)
+        return {str(file.relative_to(root)): file.stat().st_size for file in sorted(root.rglob("*")) if file.is_file()}
+    bucket, prefix = _bucket_and_key(location)
+    prefix = prefix.rstrip("/") + "/" if prefix else ""
+    with _telling(location):
+        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return {
+            entry["Key"][len(prefix) :]: entry["Size"]
+            for page in pages
+            for entry in page.get("Contents", [])
+            if not entry["Key"].endswith("/")
+        }
+
+
+def delete(location: str) -> None:
+    """Delete one file; nothing happens when there is none."""
+    if not is_remote(location):
+        Path(location).unlink(missing_ok=True)
+        return
+    bucket, key = _bucket_and_key(location)
+    with _telling(location):
+        _client().delete_object(Bucket=bucket, Key=key)
+
+
+def sha256(path: str | Path) -> str:
+    """Hex digest of a local file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_writable(location: str) -> None:
+    """Write and delete a probe file. Raises UserError with the reason when that fails."""
+    probe = join(location, f".write-probe-{os.getpid()}")
+    try:
+        write_bytes(probe, b"probe")
+    except OSError as error:
+        raise disk_error(location, error) from error
+    delete(probe)
+
+
+def _bucket_and_key(location: str) -> tuple[str, str]:
+    bucket, _, key = location.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise UserError(f"{location}: names no bucket; the form is s3://bucket/folder")
+    return bucket, key
+
+
+@cache
+def _client() -> Any:
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=os.environ.get("S3_ENDPOINT_URL"),
+        config=Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=60),
+    )
+
+
+REMEDIES = {
+    "InvalidAccessKeyId": "the access key is not known there; check AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "the secret key does not fit the access key; check AWS_SECRET_ACCESS_KEY",
+    "AccessDenied": "these credentials may not do that; check the bucket's policy",
+    "403": "these credentials may not do that; check the keys and the bucket's policy",
+    "ExpiredToken": "the session token has expired; renew it",
+    "NoSuchBucket": "there is no such bucket; create it or mend its name",
+    "NoSuchKey": "there is no such object",
+    "404": "there is no such object",
+}
+
+
+@contextmanager
+def _telling(location: str) -> Iterator[None]:
+    """Turn boto3's errors into messages that name the location, the endpoint and the remedy, never a secret."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    endpoint = os.environ.get("S3_ENDPOINT_URL", "AWS")
+    try:
+        yield
+    except NoCredentialsError:
+        raise UserError(
+            f"{location}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+        ) from None
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        remedy = REMEDIES.get(code, error.response.get("Error", {}).get("Message", "") or "the request was refused")
+        raise UserError(f"{location} at {endpoint}: {code}: {remedy}") from error
+    except (BotoCoreError, Boto3Error) as error:
+        raise UserError(f"{location} at {endpoint}: {error}") from error
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,1 @@
+"""Question-answering tasks, scoring and statistics, for any model that turns ids into logits."""

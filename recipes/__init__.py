@@ -1,0 +1,1 @@
+"""A run: its typed configuration, the builders of Composer objects, the callbacks, the quickstart."""

@@ -1,0 +1,1 @@
+"""What the recipe adds to Composer's own callbacks."""
