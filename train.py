@@ -21,10 +21,10 @@ def main() -> None:
         world_size = config.hardware.count if config.hardware else world_size_from_environment()
         found = preflight(config, world_size, probe_writing=True)
         print(run_sheet(config, found, world_size))
-        require_sound(found)
+        require_sound(found, missing_too=False)
         return
     found = preflight(config, world_size_from_environment(), probe_writing=False)
-    require_sound(found)
+    require_sound(found, missing_too=True)
     from recipes.pretrain import pretrain  # imports torch and Composer: 10 seconds
 
     pretrain(config, found)

@@ -20,6 +20,10 @@ class UserError(Exception):
         self.shared = shared
 
 
+class NotThere(UserError):
+    """Something that a command needs does not exist yet, or cannot be reached from here."""
+
+
 class PartlyRefused(Exception):
     """The work is done, but some input was refused; the message says which. Commands exit with code 1."""
 

@@ -97,7 +97,7 @@ class GPT(nn.Module):
             The mean cross entropy in nats (scalar, fp32) with ``labels``; else logits, B P V or B T V.
         """
         T = input_ids.shape[1]
-        if T > self.config.max_seq_len:
+        if self.config.max_seq_len < T:
             raise ValueError(f"{T} positions; the model has learned {self.config.max_seq_len}")
         x = self.wte(input_ids) + self.wpe(torch.arange(T, device=input_ids.device))  # B T D
         x = self.dropout(x)

@@ -1,5 +1,6 @@
 """From the configuration to Composer's objects: one plain function each."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,9 @@ def build_parallelism(config: schema.FSDP) -> dict[str, FSDP2Config]:
         shape = (dist.get_world_size() // config.data_parallel_shard_degree, config.data_parallel_shard_degree)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         mesh = init_device_mesh(device, shape, mesh_dim_names=("data_parallel_replicate", "data_parallel_shard"))
-    return {
-        "fsdp": FSDP2Config(
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="FSDP2 Config/APIs are experimental")  # known, pinned and tested
+        fsdp = FSDP2Config(
             device_mesh=mesh,
             reshard_after_forward=config.sharding_strategy != "SHARD_GRAD_OP",
             mixed_precision=config.mixed_precision,
@@ -86,7 +88,7 @@ def build_parallelism(config: schema.FSDP) -> dict[str, FSDP2Config]:
             activation_cpu_offload=config.activation_cpu_offload,
             state_dict_type="sharded",
         )
-    }
+    return {"fsdp": fsdp}
 
 
 def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path) -> list[Callback]:

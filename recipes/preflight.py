@@ -2,29 +2,37 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
 from base import storage
-from base.errors import UserError
+from base.errors import NotThere, UserError
 from model.checkpoint import Checkpoint, list_checkpoints
 from model.config import GPTConfig
 from recipes.schema import Training, duration_in_batches
 
+Look = Callable[[Training, int, "Findings"], None]
+
 
 @dataclass
 class Findings:
-    """What was found; ``faults`` must be mended, ``warnings`` should be read."""
+    """What was found.
+
+    ``faults`` must be mended; ``missing`` is not there yet, or not to be seen from here; ``warnings`` should be read.
+    """
 
     model: GPTConfig | None = None
     eos_token_id: int | None = None
     tokenizer_sha256: str | None = None
+    entries: int | None = None
     samples: int | None = None
     card: dict[str, Any] | None = None
     batches: int | None = None
     checkpoints: list[Checkpoint] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -43,30 +51,31 @@ def preflight(config: Training, world_size: int, probe_writing: bool) -> Finding
         probe_writing: also write and delete a file in the checkpoint folder.
     """
     found = Findings()
-    for look in (_tokenizer, _dataset, _batches, _ranks, _checkpoints):
+    if config.model.vocab_size is not None:
+        found.model = config.gpt_config(config.model.vocab_size)
+    looks: list[Look] = [_tokenizer, _dataset, _batches, _ranks, _checkpoints]
+    for look in [*looks, _write_probe] if probe_writing else looks:
         try:
             look(config, world_size, found)
+        except NotThere as error:
+            found.missing.append(str(error))
         except UserError as error:
             found.faults.append(str(error))
-    if probe_writing and config.save_folder is not None:
-        try:
-            storage.require_writable(config.save_folder)
-        except UserError as error:
-            found.faults.append(f"save_folder: {error}")
     return found
 
 
-def require_sound(found: Findings) -> None:
-    """Raise one UserError with all faults."""
-    if found.faults:
-        number = f"{len(found.faults)} fault{'s' if len(found.faults) > 1 else ''}"
-        raise UserError(f"{number} before training\n" + "\n".join(f"  {fault}" for fault in found.faults), shared=True)
+def require_sound(found: Findings, missing_too: bool) -> None:
+    """Raise one UserError with all faults; ``missing_too`` counts what is not there yet as well."""
+    faults = found.faults + (found.missing if missing_too else [])
+    if faults:
+        number = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+        raise UserError(f"{number} before training\n" + "\n".join(f"  {fault}" for fault in faults), shared=True)
 
 
 def _tokenizer(config: Training, world_size: int, found: Findings) -> None:
     place = storage.join(config.tokenizer.name, "tokenizer.json")
     if not storage.exists(place):
-        raise UserError(f"tokenizer.name: {place}: no such file; `python -m data_prep` makes it (stage tokenizer)")
+        raise NotThere(f"tokenizer.name: {place}: no such file; `python -m data_prep` makes it (stage tokenizer)")
     data = storage.read_bytes(place)
     try:
         content = json.loads(data)
@@ -76,7 +85,7 @@ def _tokenizer(config: Training, world_size: int, found: Findings) -> None:
         raise UserError(f"tokenizer.name: {place}: not a tokenizer: {error}") from error
     found.tokenizer_sha256 = sha256(data).hexdigest()
     found.eos_token_id = added.get("<|endoftext|>")
-    entries = max(ids) + 1
+    found.entries = entries = max(ids) + 1
     vocab_size = config.model.vocab_size or entries
     if vocab_size < entries:
         found.faults.append(f"model.vocab_size: {vocab_size} is smaller than the tokenizer's {entries} entries")
@@ -90,7 +99,7 @@ def _dataset(config: Training, world_size: int, found: Findings) -> None:
     root = dataset.remote or dataset.local
     place = storage.join(root, *([dataset.split] if dataset.split else []), "index.json")
     if not storage.exists(place):
-        raise UserError(f"train_loader.dataset: {place}: no such file; `python -m data_prep` writes it last")
+        raise NotThere(f"train_loader.dataset: {place}: no such file; `python -m data_prep` writes it last")
     try:
         shards = json.loads(storage.read_bytes(place))["shards"]
         found.samples = sum(shard["samples"] for shard in shards)
@@ -158,6 +167,11 @@ def _checkpoints(config: Training, world_size: int, found: Findings) -> None:
     for checkpoint in found.checkpoints:
         if not checkpoint.whole:
             found.warnings.append(f"{checkpoint.location} has no manifest: it was cut off and is not used")
+
+
+def _write_probe(config: Training, world_size: int, found: Findings) -> None:
+    if config.save_folder is not None:
+        storage.require_writable(config.save_folder)
 
 
 def world_size_from_environment() -> int:

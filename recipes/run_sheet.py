@@ -42,6 +42,9 @@ def run_sheet(config: Training, found: Findings, world_size: int) -> str:
         lines += _memory(config, found.model, world_size)
         lines += _time_and_cost(config, found)
     lines += _data_and_checkpoints(config, found)
+    if found.missing:
+        lines += ["", "not there yet, or not to be seen from here: training would stop at it"]
+        lines += [f"  {missing}" for missing in found.missing]
     if found.warnings:
         lines += ["", "warnings", *(f"  {warning}" for warning in found.warnings)]
     return "\n".join(lines) + "\n"
@@ -132,9 +135,9 @@ def _time_and_cost(config: Training, found: Findings) -> list[str]:
 
 def _data_and_checkpoints(config: Training, found: Findings) -> list[str]:
     dataset = config.train_loader.dataset
-    there = f"{found.samples:,} sequences of {config.max_seq_len}" if found.samples is not None else "NOT FOUND"
+    there = f"{found.samples:,} sequences of {config.max_seq_len}" if found.samples is not None else "not there"
     lines = ["found", _row("data", f"{dataset.remote or dataset.local}: {there}")]
-    tokenizer = f"{found.model.vocab_size:,} entries in the model" if found.model else "NOT FOUND"
+    tokenizer = f"{found.entries:,} entries" if found.tokenizer_sha256 else "not there"
     lines.append(_row("tokenizer", f"{config.tokenizer.name}: {tokenizer}"))
     if config.save_folder is not None:
         newest = found.resume_from

@@ -13,7 +13,7 @@ from typing import IO
 
 from base.errors import UserError
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (that is where Python puts its segments)
+SHARED_MEMORY = Path("/dev/shm")
 WAIT_SECONDS = 20.0  # the loader workers of a killed run notice within 5 seconds
 
 

@@ -8,6 +8,7 @@ written here by the same function of Composer, in the same layout.
 import json
 import shutil
 import time
+import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,7 +97,9 @@ class SaveCheckpoints(Callback):
         """Write this rank's files; returns them with size and hash."""
         before = {file.name for file in local.glob("*")}
         try:
-            checkpoint.save_checkpoint(state, filename=str(self.staging / "{rank}"))  # into LAYOUT, below it
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # torch's own use of it
+                checkpoint.save_checkpoint(state, filename=str(self.staging / "{rank}"))  # into LAYOUT, below it
             if dist.get_global_rank() == 0:
                 for name in TOKENIZER_FILES:
                     if (self.tokenizer / name).exists():

@@ -13,7 +13,7 @@ from model.huggingface import (
     weights_to_huggingface,
 )
 
-SMALL = dict(vocab_size=300, max_seq_len=64, d_model=64, n_heads=4, n_layers=6)
+SMALL = {"vocab_size": 300, "max_seq_len": 64, "d_model": 64, "n_heads": 4, "n_layers": 6}
 
 
 def our_model(inverse_layer_scaling: bool = True, std: float = 0.2) -> GPT:
