@@ -184,7 +184,7 @@ def _client() -> Any:
     import boto3
     from botocore.config import Config
 
-    return boto3.client(
+    return boto3.session.Session().client(  # boto3.client would keep the first credentials for good
         "s3",
         endpoint_url=os.environ.get("S3_ENDPOINT_URL"),
         config=Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=60),
