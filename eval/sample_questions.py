@@ -117,7 +117,7 @@ KINDS = (
     ),
 )
 
-PLACES = ("a clinic", "the emergency department", "a ward round", "a teaching session", "a home visit", "a check-up")
+PLACES = ("a clinic", "the emergency department", "a hospital ward", "a teaching session", "a small practice")
 
 
 def write_sample_questions(folder: str, n: int = 200, seed: int = 17) -> list[str]:
@@ -139,11 +139,11 @@ def write_sample_questions(folder: str, n: int = 200, seed: int = 17) -> list[st
 
 
 def _medqa(n: int, draw: random.Random) -> list[dict[str, object]]:
-    rows = []
+    rows: list[dict[str, object]] = []
     for number, (kind, asked, options, gold) in enumerate(_questions(n, draw)):
         age, sex, place = 18 + draw.randrange(70), draw.choice(("man", "woman")), draw.choice(PLACES)
         # The number makes each question its own, since the format has no ids.
-        case = f"Case {number + 1}: during {place}, a {age}-year-old {sex} is discussed."
+        case = f"Case {number + 1}: in {place}, a {age}-year-old {sex} is discussed."
         texts = dict(zip("ABCD", options, strict=True))
         rows.append(
             {
