@@ -65,6 +65,8 @@ class ScoreCheckpoints(Callback):
         results_folder: str | None = None,
         beginning_of_text: bool = False,
     ):
+        if not tasks:
+            raise UserError(f"tasks: names none; there are {', '.join(TASKS)}")
         for name in tasks:
             if name not in TASKS:
                 raise UserError(f"tasks: there is no task {name}; there are {', '.join(TASKS)}")

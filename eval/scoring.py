@@ -33,8 +33,6 @@ def option_log_likelihoods(
     Raises:
         UserError: the tokenizer has ids that the model does not know.
     """
-    if batch_size < 1:
-        raise UserError(f"device_eval_batch_size: must be at least 1 row; it is {batch_size}")
     batches = batches_by_length(encoded, batch_size)
     if not batches:
         return {}

@@ -51,7 +51,7 @@ class Task:
         origin: from where the user gets the file.
         official_rows: rows of the official file in the releases known, by the name of the release.
         read_row: row → Item; raises BadRow.
-        check_file: all rows → what shows that the file is of another version, or None.
+        check_file: all rows → what shows that the file is of another version, or None; None where rows show it alone.
         template: the prompt; ``{question}`` stands for the question's text, as it is in the file.
         separator: between prompt and option. It is scored, but does not count as a character of the option.
         notes: what a reader must know before setting the score beside another one.
@@ -63,7 +63,7 @@ class Task:
     origin: str
     official_rows: dict[str, int]
     read_row: Callable[[Row], Item]
-    check_file: Callable[[Sequence[Row]], str | None]
+    check_file: Callable[[Sequence[Row]], str | None] | None
     template: str
     separator: str
     notes: str
@@ -120,7 +120,7 @@ def load_questions(task: Task, data: str, limit: int | None = None) -> Questions
             refused.append(Refused(place, place, str(row)))
         else:
             rows.append((place, row))
-    fault = task.check_file([row for _, row in rows])
+    fault = task.check_file([row for _, row in rows]) if task.check_file else None
     if fault:
         raise UserError(f"{path}: {fault}. {task.origin}")
     items, bad = _items(task, rows)

@@ -30,11 +30,6 @@ def _id(question: str, options: Sequence[str]) -> str:
     return hashlib.sha256("\n".join((question, *options)).encode()).hexdigest()[:16]
 
 
-def check_file(rows: Sequence[Row]) -> str | None:
-    """Nothing that only the whole file can show."""
-    return None
-
-
 MEDQA = Task(
     name="medqa",
     version=1,
@@ -45,7 +40,7 @@ MEDQA = Task(
     ),
     official_rows={"test": 1273},
     read_row=read_row,
-    check_file=check_file,
+    check_file=None,
     template="Question: {question}\nAnswer:",
     separator=" ",
     notes=(

@@ -122,6 +122,7 @@ def test_the_trainers_own_checkpoints_are_still_written(arguments: dict[str, Any
     ("change", "message"),
     [
         ({"tasks": ["medqa", "medcqa"]}, "there is no task medcqa; there are medqa, medmcqa"),
+        ({"tasks": []}, "tasks: names none"),
         ({"interval": "twice"}, "interval: 'twice' is no interval"),
         ({"interval": "0ba"}, "must be at least 1"),
         ({"interval": "0.5dur"}, "in one of ba, tok, sp, ep"),

@@ -69,6 +69,17 @@ def test_option_likelihood_equals_a_full_forward_by_transformers(
         assert found[item.id] == pytest.approx(expected, abs=1e-3, rel=1e-5)
 
 
+def test_option_likelihood_equals_a_full_forward_on_generated_questions(
+    prepared: Prepared, model: GPT2LMHeadModel, tokenizer_folder: Path
+) -> None:
+    tokenizer = load_tokenizer(str(tokenizer_folder))
+    found = option_log_likelihoods(prepared.encoded, from_transformers(model), batch_size=16)
+    for item in prepared.questions.items[:10]:
+        prompt = f"Question: {item.question}\nAnswer:"
+        expected = [full_forward(model, tokenizer, prompt, f" {option}") for option in item.options]
+        assert found[item.id] == pytest.approx(expected, abs=1e-4, rel=1e-5)
+
+
 def test_scores_do_not_depend_on_batch_size_or_ranks(prepared: Prepared, model: GPT2LMHeadModel) -> None:
     one = option_log_likelihoods(prepared.encoded, from_transformers(model), batch_size=4)
     for batch_size in (1, 7, 64):
