@@ -140,6 +140,8 @@ class ScoreCheckpoints(Section):
     interval: Time
     limit: Positive | None = None
     device_eval_batch_size: Positive = 16
+    results_folder: str | None = None
+    beginning_of_text: bool = False
 
 
 class Callbacks(Section):

@@ -50,6 +50,12 @@ class Console(LoggerDestination):
             say(line)
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
+        self._say_scores(state)
+
+    def fit_end(self, state: State, logger: Logger) -> None:
+        self._say_scores(state)
+
+    def _say_scores(self, state: State) -> None:
         scores, self.scores = self.scores, {}
         accuracies = [f"{name.split('/')[1]} {value:.3f}" for name, value in scores.items() if name.endswith("/acc")]
         if accuracies and dist.get_global_rank() == 0:
