@@ -96,7 +96,7 @@ def load_configuration(path: str, overrides: list[str], schema: type[S]) -> S:
         except _NotSound:
             continue
     if faults:
-        raise UserError(_message(path, faults, origins))
+        raise UserError(_message(path, faults, origins), shared=True)
     return schema.model_validate(resolved)
 
 
@@ -114,7 +114,9 @@ def _read_yaml(path: str) -> tuple[dict[str, Any], dict[Key, str], list[Fault]]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file. The configurations that come with the recipe are in yamls/.") from None
+        raise UserError(
+            f"{path}: no such file; the configurations that come with the recipe are in yamls/", shared=True
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     try:
@@ -178,8 +180,9 @@ def _apply_override(tree: dict[str, Any], origins: dict[Key, str], argument: str
     return []
 
 
-def _item(values: list[Any], part: str | int) -> Any:
-    return values[part] if isinstance(part, int) and part < len(values) else None
+def _item(values: Any, part: str | int) -> Any:
+    inside = isinstance(values, list) and isinstance(part, int) and part < len(values)
+    return values[part] if inside else None
 
 
 # --- resolving ---------------------------------------------------------------------------------------------------
@@ -253,10 +256,7 @@ def _key_of(loc: tuple[int | str, ...], name: str, tree: dict[str, Any]) -> Key:
     key: list[str | int] = [name]
     node = tree[name]
     for index, part in enumerate(loc):
-        if isinstance(node, dict) and part in node:
-            node = node[part]
-            key.append(part)
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+        if part in node if isinstance(node, dict) else isinstance(part, int) and _item(node, part) is not None:
             node = node[part]
             key.append(part)
         elif index == len(loc) - 1 and isinstance(node, dict) and part not in _tags_of(node):

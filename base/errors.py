@@ -9,7 +9,19 @@ FAILED = 1  # exit code for the rest
 
 
 class UserError(Exception):
-    """What was wrong, where, and what to do. Commands print it without a traceback and exit with code 2."""
+    """What was wrong, where, and what to do. Commands print it without a traceback and exit with code 2.
+
+    ``shared`` marks a fault that every rank of a launch meets alike, such as one in the configuration: rank 0 alone
+    prints it.
+    """
+
+    def __init__(self, message: str, shared: bool = False):
+        super().__init__(message)
+        self.shared = shared
+
+
+class NotThere(UserError):
+    """Something that a command needs does not exist yet, or cannot be reached from here."""
 
 
 class PartlyRefused(Exception):
@@ -25,7 +37,8 @@ def run_command(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if not error.shared or os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(MENDABLE)
     except PartlyRefused as error:
         print(f"refused: {error}", file=sys.stderr)

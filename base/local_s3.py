@@ -105,8 +105,9 @@ def _start(folder: Path, bucket: str, ports: list[int]) -> subprocess.Popen[byte
     data.mkdir(exist_ok=True)
     command = [
         program, "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={bucket}",
-        f"-s3.config={folder / 'identities.json'}", "-webdav=false", "-admin.ui=false", "-master.telemetry=false",
-        "-s3.port.iceberg=0", "-s3.port.lance=0", f"-admin.password={secrets.token_hex(10)}", f"-filer.localSocket={folder / 'filer.sock'}",
+        f"-s3.config={folder / 'identities.json'}", f"-filer.localSocket={folder / 'filer.sock'}",
+        f"-admin.password={secrets.token_hex(10)}", "-admin.ui=false", "-webdav=false", "-master.telemetry=false",
+        "-s3.port.iceberg=0", "-s3.port.lance=0",
         *(f"-{name}.port={ports[2 * index]}" for index, name in enumerate(SERVICES)),
         *(f"-{name}.port.grpc={ports[2 * index + 1]}" for index, name in enumerate(SERVICES)),
     ]  # fmt: skip

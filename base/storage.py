@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from base.errors import UserError
+from base.errors import NotThere, UserError
 
 CHUNK = 1 << 20
 
@@ -62,7 +62,7 @@ def read_bytes(location: str) -> bytes:
         try:
             return Path(location).read_bytes()
         except FileNotFoundError:
-            raise UserError(f"{location}: no such file") from None
+            raise NotThere(f"{location}: no such file") from None
     bucket, key = _bucket_and_key(location)
     with _telling(location):
         return _client().get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -119,7 +119,7 @@ def upload(path: str | Path, location: str) -> None:
 def download(location: str, path: str | Path) -> None:
     """Copy a file from a location to a local path, aside first."""
     if not is_remote(location) and not os.path.isfile(location):
-        raise UserError(f"{location}: no such file")
+        raise NotThere(f"{location}: no such file")
     with write_aside(path) as aside:
         if is_remote(location):
             bucket, key = _bucket_and_key(location)
@@ -198,7 +198,7 @@ def _client() -> Any:
     import boto3
     from botocore.config import Config
 
-    return boto3.client(
+    return boto3.session.Session().client(  # boto3.client would keep the first credentials for good
         "s3",
         endpoint_url=os.environ.get("S3_ENDPOINT_URL"),
         config=Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=60),
@@ -221,19 +221,28 @@ REMEDIES = {
 def _telling(location: str) -> Iterator[None]:
     """Turn boto3's errors into messages that name the location, the endpoint and the remedy, never a secret."""
     from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectTimeoutError,
+        EndpointConnectionError,
+        NoCredentialsError,
+    )
 
     endpoint = os.environ.get("S3_ENDPOINT_URL", "AWS")
     try:
         yield
     except NoCredentialsError:
-        raise UserError(
+        raise NotThere(
             f"{location}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
         ) from None
+    except (EndpointConnectionError, ConnectTimeoutError) as error:
+        raise NotThere(f"{location} at {endpoint}: cannot be reached: {error}") from error
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         remedy = REMEDIES.get(code, error.response.get("Error", {}).get("Message", "") or "the request was refused")
-        raise UserError(f"{location} at {endpoint}: {code}: {remedy}") from error
+        kind = NotThere if code in ("NoSuchBucket", "NoSuchKey", "404") else UserError
+        raise kind(f"{location} at {endpoint}: {code}: {remedy}") from error
     except (BotoCoreError, Boto3Error) as error:
         raise UserError(f"{location} at {endpoint}: {error}") from error
 

@@ -1,0 +1,67 @@
+"""The Composer model around the decoder: what the Trainer, FSDP2 and the speed monitor ask of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from composer.models import ComposerModel
+from torch import Tensor, nn
+
+from model.config import GPTConfig
+from model.gpt import GPT, Block, initialize, initialize_module
+
+
+class ComposerGPT(ComposerModel):
+    """A GPT whose batches are ``{"input_ids": B T}`` and whose forward gives the loss.
+
+    Args:
+        config: the shape.
+        seed: the initial weights depend on it alone.
+        init_device: ``cpu``, or ``meta`` to fill in the weights only after sharding (on a GPU).
+    """
+
+    def __init__(self, config: GPTConfig, seed: int, init_device: str = "cpu"):
+        super().__init__()
+        self.config = config
+        self.gpt = GPT(config, device=init_device)
+        if init_device != "meta":
+            initialize(self.gpt, seed)
+        names = {module: name for name, module in self.gpt.named_modules()}
+        # Composer looks these up on its model's children. One unit of sharding and of recomputation a block;
+        # embeddings and the last norm stay in the root unit, together with the tied head.
+        self.gpt.fsdp_wrap_fn = _is_block
+        self.gpt.activation_checkpointing_fn = _is_block
+        # Called for each module after sharding, when the model was built on the meta device.
+        self.gpt.param_init_fn = lambda module: initialize_module(module, names[module], config, seed)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The loss of a training batch; with ``positions`` in the batch, the logits there (B P V)."""
+        if "positions" in batch:
+            return self.gpt(batch["input_ids"], positions=batch["positions"])
+        return self.gpt(batch["input_ids"], labels=batch["input_ids"])
+
+    def loss(self, outputs: Tensor, batch: Any) -> Tensor:
+        """Computed in forward, so that logits never leave it."""
+        return outputs
+
+    def eval_forward(self, batch: Mapping[str, Tensor], outputs: Tensor | None = None) -> Tensor:
+        """The loss again: validation needs nothing else."""
+        return outputs if outputs is not None else self.forward(batch)
+
+    def flops_per_batch(self, batch: Mapping[str, Tensor]) -> float:
+        """For Composer's SpeedMonitor; the convention is :meth:`GPTConfig.flops_per_token`'s."""
+        return self.config.flops_per_token() * batch["input_ids"].numel()
+
+
+def _is_block(module: nn.Module) -> bool:
+    return isinstance(module, Block)
+
+
+def token_count(batch: Mapping[str, Tensor]) -> int:
+    """Tokens of a batch, for Composer's DataSpec."""
+    return batch["input_ids"].numel()
+
+
+def collate(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """MDS samples (``tokens``: uint16[T]) → ``{"input_ids": B T, int64}``."""
+    return {"input_ids": torch.stack([torch.from_numpy(sample["tokens"].astype("int64")) for sample in samples])}

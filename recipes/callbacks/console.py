@@ -1,0 +1,70 @@
+"""The training as one line that a person can read; a plain log line each interval when there is no terminal."""
+
+import sys
+import time
+from typing import Any
+
+from composer import Logger, State
+from composer.loggers import LoggerDestination
+from composer.utils import dist
+
+from base.progress import count, duration, say
+
+
+class Console(LoggerDestination):
+    """Loss, learning rate, gradient norm, tokens a second, MFU and time left, on rank 0's standard error.
+
+    Args:
+        total_batches: length of the run, or None when it is not known.
+        interval: batches between two log lines where there is no terminal, or ``one_line`` is off.
+        one_line: on a terminal, rewrite one line instead of adding lines.
+    """
+
+    def __init__(self, total_batches: int | None, interval: int, one_line: bool):
+        self.total, self.interval = total_batches, interval
+        self.rewrite = one_line and sys.stderr.isatty()
+        self.latest: dict[str, Any] = {}
+        self.scores: dict[str, Any] = {}
+        self.start = self.start_batch = self.start_token = 0.0
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        self.latest.update(metrics)
+        self.scores.update({name: value for name, value in metrics.items() if name.startswith("eval/")})
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        self.start = time.monotonic()
+        self.start_batch, self.start_token = state.timestamp.batch.value, state.timestamp.token.value
+        if self.start_batch and dist.get_global_rank() == 0:
+            say(f"resumed at batch {self.start_batch}")
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        batch = state.timestamp.batch.value
+        last = batch == self.total
+        if dist.get_global_rank() != 0 or not (self.rewrite or last or batch % self.interval == 0):
+            return
+        line = self._line(batch, state.timestamp.token.value)
+        if self.rewrite:
+            sys.stderr.write(f"\r\x1b[2K{line}" + ("\n" if last else ""))
+            sys.stderr.flush()
+        else:
+            say(line)
+
+    def batch_checkpoint(self, state: State, logger: Logger) -> None:
+        scores, self.scores = self.scores, {}
+        accuracies = [f"{name.split('/')[1]} {value:.3f}" for name, value in scores.items() if name.endswith("/acc")]
+        if accuracies and dist.get_global_rank() == 0:
+            say(("\n" if self.rewrite else "") + f"scores at batch {state.timestamp.batch.value}: "
+                + ", ".join(accuracies))  # fmt: skip
+
+    def _line(self, batch: int, token: int) -> str:
+        seconds = max(time.monotonic() - self.start, 1e-9)
+        of_total = f"/{self.total} ({100 * batch / self.total:.0f} %)" if self.total else ""
+        parts = [f"batch {batch}{of_total}", f"loss {self.latest.get('loss/train/total', float('nan')):.4f}"]
+        for name, label in (("lr-", "lr"), ("l2_norm/grad/global", "norm"), ("throughput/device/mfu", "MFU")):
+            value = next((value for key, value in self.latest.items() if key.startswith(name)), None)
+            if value is not None:
+                parts.append(f"{label} {value:.3g}")
+        parts.append(f"{count((token - self.start_token) / seconds)} tok/s")
+        if self.total and batch > self.start_batch:
+            parts.append(f"{duration((self.total - batch) * seconds / (batch - self.start_batch))} left")
+        return "  ".join(parts)

@@ -1,0 +1,48 @@
+"""Every metric of a run as JSON lines, one a batch, for reports and for comparing runs bit for bit."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from composer import Logger, State
+from composer.loggers import LoggerDestination
+from composer.utils import dist
+
+
+class MetricsLog(LoggerDestination):
+    """Append ``{"batch": …, "token": …, metric: value …}`` to a file after each batch (rank 0).
+
+    Metrics that are logged after the batch, such as scores, come in a further line with the same ``batch``. A resumed
+    run appends; :func:`read_metrics` lets the later line win.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.pending: dict[str, Any] = {}
+        self.start = time.monotonic()
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        self.pending.update({name: value for name, value in metrics.items() if not name.startswith("time/")})
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        self.pending = {"process_started": time.time()}
+        self._flush(state)
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        self._flush(state)
+
+    def batch_checkpoint(self, state: State, logger: Logger) -> None:
+        self._flush(state)
+
+    def fit_end(self, state: State, logger: Logger) -> None:
+        self._flush(state)
+
+    def _flush(self, state: State) -> None:
+        pending, self.pending = self.pending, {}
+        if not pending or dist.get_global_rank() != 0:
+            return
+        seconds = round(time.monotonic() - self.start, 3)
+        line = {"batch": state.timestamp.batch.value, "token": state.timestamp.token.value, "seconds": seconds}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line | pending, default=float) + "\n")

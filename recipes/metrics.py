@@ -1,0 +1,24 @@
+"""Reading the metrics of a run back. Imports nothing heavy."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def read_metrics(path: Path) -> dict[int, dict[str, Any]]:
+    """Batch → everything logged for it, in order; of a batch that was trained twice, the later run's values."""
+    batches: dict[int, dict[str, Any]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # the last line of a killed process
+        if "process_started" not in entry:
+            batches.setdefault(entry["batch"], {}).update(entry)
+    return dict(sorted(batches.items()))
+
+
+def series(batches: dict[int, dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    """The batches at which a metric was logged, and its values."""
+    points = [(batch, entry[name]) for batch, entry in batches.items() if name in entry]
+    return [batch for batch, _ in points], [value for _, value in points]

@@ -1,0 +1,179 @@
+"""What can be checked before a GPU is touched: data, tokenizer, ids, folders, checkpoints. Imports nothing heavy."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from base import storage
+from base.errors import NotThere, UserError
+from model.checkpoint import Checkpoint, list_checkpoints
+from model.config import GPTConfig
+from recipes.schema import Training, duration_in_batches
+
+Look = Callable[[Training, int, "Findings"], None]
+
+
+@dataclass
+class Findings:
+    """What was found.
+
+    ``faults`` must be mended; ``missing`` is not there yet, or not to be seen from here; ``warnings`` should be read.
+    """
+
+    model: GPTConfig | None = None
+    eos_token_id: int | None = None
+    tokenizer_sha256: str | None = None
+    entries: int | None = None
+    samples: int | None = None
+    card: dict[str, Any] | None = None
+    batches: int | None = None
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def resume_from(self) -> Checkpoint | None:
+        """The newest whole checkpoint."""
+        whole = [checkpoint for checkpoint in self.checkpoints if checkpoint.whole]
+        return whole[-1] if whole else None
+
+
+def preflight(config: Training, world_size: int, probe_writing: bool) -> Findings:
+    """Look at everything that the run will need.
+
+    Args:
+        config: the training configuration.
+        world_size: number of ranks that will train.
+        probe_writing: also write and delete a file in the checkpoint folder.
+    """
+    found = Findings()
+    if config.model.vocab_size is not None:
+        found.model = config.gpt_config(config.model.vocab_size)
+    looks: list[Look] = [_tokenizer, _dataset, _batches, _ranks, _checkpoints]
+    for look in [*looks, _write_probe] if probe_writing else looks:
+        try:
+            look(config, world_size, found)
+        except NotThere as error:
+            found.missing.append(str(error))
+        except UserError as error:
+            found.faults.append(str(error))
+    return found
+
+
+def require_sound(found: Findings, missing_too: bool) -> None:
+    """Raise one UserError with all faults; ``missing_too`` counts what is not there yet as well."""
+    faults = found.faults + (found.missing if missing_too else [])
+    if faults:
+        number = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+        raise UserError(f"{number} before training\n" + "\n".join(f"  {fault}" for fault in faults), shared=True)
+
+
+def _tokenizer(config: Training, world_size: int, found: Findings) -> None:
+    place = storage.join(config.tokenizer.name, "tokenizer.json")
+    if not storage.exists(place):
+        raise NotThere(f"tokenizer.name: {place}: no such file; `python -m data_prep` makes it (stage tokenizer)")
+    data = storage.read_bytes(place)
+    try:
+        content = json.loads(data)
+        ids = {*content["model"]["vocab"].values(), *(token["id"] for token in content.get("added_tokens", []))}
+        added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"tokenizer.name: {place}: not a tokenizer: {error}") from error
+    found.tokenizer_sha256 = sha256(data).hexdigest()
+    found.eos_token_id = added.get("<|endoftext|>")
+    found.entries = entries = max(ids) + 1
+    vocab_size = config.model.vocab_size or entries
+    if vocab_size < entries:
+        found.faults.append(f"model.vocab_size: {vocab_size} is smaller than the tokenizer's {entries} entries")
+    elif vocab_size > entries:
+        found.warnings.append(f"model.vocab_size {vocab_size} is larger than the tokenizer's {entries} entries")
+    found.model = config.gpt_config(vocab_size)
+
+
+def _dataset(config: Training, world_size: int, found: Findings) -> None:
+    dataset = config.train_loader.dataset
+    root = dataset.remote or dataset.local
+    place = storage.join(root, *([dataset.split] if dataset.split else []), "index.json")
+    if not storage.exists(place):
+        raise NotThere(f"train_loader.dataset: {place}: no such file; `python -m data_prep` writes it last")
+    try:
+        shards = json.loads(storage.read_bytes(place))["shards"]
+        found.samples = sum(shard["samples"] for shard in shards)
+        encoding = shards[0]["column_encodings"][shards[0]["column_names"].index("tokens")] if shards else ""
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{place}: not the index of packed tokens: {error!r}") from error
+    if shards and encoding != f"ndarray:uint16:{config.max_seq_len}":
+        found.faults.append(
+            f"max_seq_len: {config.max_seq_len}, but the shards hold {encoding}; prepare them with "
+            f"shards.max_seq_len={config.max_seq_len}"
+        )
+    card_place = storage.join(root, "card.json")
+    if storage.exists(card_place):
+        found.card = json.loads(storage.read_bytes(card_place))
+        theirs = found.card.get("tokenizer_sha256")
+        if found.tokenizer_sha256 is not None and theirs not in (None, found.tokenizer_sha256):
+            found.faults.append(f"tokenizer.name: not the tokenizer that wrote the shards ({card_place} has its hash)")
+        ids = found.card.get("vocab_size", 0)
+        if found.model is not None and ids > found.model.vocab_size:
+            found.faults.append(f"model.vocab_size: the shards hold ids up to {ids - 1}")
+    else:
+        found.warnings.append(f"{card_place} is not there: whether the tokenizer fits the shards was not checked")
+
+
+def _batches(config: Training, world_size: int, found: Findings) -> None:
+    if found.samples is not None and found.samples < config.global_train_batch_size:
+        found.faults.append(
+            f"global_train_batch_size: {config.global_train_batch_size}, but there are {found.samples} sequences"
+        )
+        return
+    found.batches = duration_in_batches(config.max_duration, config, found.samples)
+
+
+def _ranks(config: Training, world_size: int, found: Findings) -> None:
+    total, micro = config.global_train_batch_size, config.device_train_microbatch_size
+    if total % world_size:
+        below = next(size for size in range(total, 0, -1) if size % world_size == 0 or size < world_size)
+        found.faults.append(
+            f"global_train_batch_size: {total} is not divisible by the {world_size} ranks; "
+            f"{max(below, world_size)} and {(total // world_size + 1) * world_size} are"
+        )
+        return
+    each = total // world_size
+    if each % micro:
+        found.faults.append(
+            f"device_train_microbatch_size: {micro} does not divide the {each} sequences of each of {world_size} ranks"
+        )
+    degree = config.fsdp_config.data_parallel_shard_degree
+    if degree is not None and world_size % degree:
+        found.faults.append(f"fsdp_config.data_parallel_shard_degree: {degree} does not divide {world_size} ranks")
+
+
+def _checkpoints(config: Training, world_size: int, found: Findings) -> None:
+    if config.save_folder is None:
+        found.warnings.append("save_folder is not set: no checkpoint will be written")
+        return
+    found.checkpoints = list_checkpoints(config.save_folder)
+    if not found.checkpoints:
+        return
+    if not config.autoresume:
+        found.faults.append(
+            f"save_folder: {config.save_folder} already holds checkpoints; set autoresume=true to go on from "
+            "them, or choose another run_name or folder"
+        )
+    for checkpoint in found.checkpoints:
+        if not checkpoint.whole:
+            found.warnings.append(f"{checkpoint.location} has no manifest: it was cut off and is not used")
+
+
+def _write_probe(config: Training, world_size: int, found: Findings) -> None:
+    if config.save_folder is not None:
+        storage.require_writable(config.save_folder)
+
+
+def world_size_from_environment() -> int:
+    """Number of ranks as the launcher says it; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))

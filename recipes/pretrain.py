@@ -1,0 +1,89 @@
+"""The pretraining run, from the checked configuration to the last checkpoint."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from composer import Trainer
+from composer.utils import dist, get_device
+
+from base import storage
+from base.configuration import dump_configuration
+from recipes import build
+from recipes.callbacks.random_state import RestoreRandomState
+from recipes.preflight import Findings
+from recipes.resume import fetch_newest
+from recipes.schema import Training
+from recipes.shard_cache import claim_cache
+
+
+def pretrain(config: Training, found: Findings) -> None:
+    """Train to ``max_duration``, going on from the newest whole checkpoint when there is one.
+
+    Args:
+        config: the checked configuration.
+        found: what the preflight has found, without faults.
+    """
+    assert found.model is not None
+    device = get_device(None)
+    dist.initialize_dist(device, timeout=config.dist_timeout)
+    run_folder = Path(config.run_folder)
+    first_on_node = dist.get_local_rank() == 0
+    lock = claim_cache(config.train_loader.dataset.local) if first_on_node else None
+    tokenizer = _local_tokenizer(config, run_folder)
+    resume_from = fetch_newest(config.save_folder, run_folder / "resume") if config.save_folder else None
+    _save_configuration(config, run_folder)
+
+    model = build.build_model(config, found.model)
+    restore_random_state = RestoreRandomState()
+    trainer = Trainer(
+        run_name=config.run_name,
+        seed=config.seed,
+        model=model,
+        train_dataloader=build.build_train_data(config),
+        optimizers=build.build_optimizer(config.optimizer, model),
+        schedulers=build.build_scheduler(config.scheduler),
+        max_duration=config.max_duration,
+        precision=config.precision,
+        device_train_microbatch_size=config.device_train_microbatch_size,
+        parallelism_config=build.build_parallelism(config.fsdp_config),
+        callbacks=[restore_random_state, *build.build_callbacks(config, found.model, tokenizer)],
+        loggers=build.build_loggers(config, found.batches),
+        progress_bar=False,
+        log_to_console=False,
+        dist_timeout=config.dist_timeout,
+        load_path=str(resume_from) if resume_from else None,
+        load_strict_model_weights=True,
+    )
+    if resume_from is not None:
+        restore_random_state.saved, trainer._rng_state = trainer._rng_state, None
+        dist.barrier()
+        if first_on_node:
+            shutil.rmtree(resume_from)
+    trainer.fit()
+    trainer.close()
+    if lock is not None:
+        lock.close()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _local_tokenizer(config: Training, run_folder: Path) -> Path:
+    """The tokenizer's files on this node's disk; they go into every checkpoint and score the questions."""
+    if not storage.is_remote(config.tokenizer.name):
+        return Path(config.tokenizer.name)
+    local = run_folder / "tokenizer"
+    if dist.get_local_rank() == 0:
+        for name in storage.list_files(config.tokenizer.name):
+            storage.download(storage.join(config.tokenizer.name, name), local / name)
+    dist.barrier()
+    return local
+
+
+def _save_configuration(config: Training, run_folder: Path) -> None:
+    """The resolved configuration, beside the metrics and beside the checkpoints."""
+    if dist.get_global_rank() == 0:
+        text = dump_configuration(config).encode()
+        storage.write_bytes(str(run_folder / "config.yaml"), text)
+        if config.save_folder is not None:
+            storage.write_bytes(storage.join(config.save_folder, "config.yaml"), text)

@@ -1,0 +1,48 @@
+"""Finding the checkpoint to go on from: the newest whole one, agreed by all ranks and checked on every node."""
+
+import shutil
+from pathlib import Path
+
+from composer.utils import dist
+
+from base.errors import UserError
+from base.progress import say
+from model.checkpoint import DamagedCheckpoint, fetch, list_checkpoints
+
+
+def fetch_newest(save_folder: str, into: Path) -> Path | None:
+    """Copy the newest whole checkpoint to ``into`` on every node; None when there is none.
+
+    A damaged one is named and the one before it is taken.
+
+    Raises:
+        UserError: there are checkpoints, and all of them are damaged.
+    """
+    names = [found.location for found in list_checkpoints(save_folder) if found.whole] if _leads() else []
+    candidates: list[str] = dist.all_gather_object(names)[0]
+    for location in reversed(candidates):
+        trouble = _fetch_on_this_node(location, into)
+        troubles = [one for one in dist.all_gather_object(trouble) if one is not None]
+        if not troubles:
+            return into
+        if _leads():
+            say(f"left out: {troubles[0]}")
+    if candidates:
+        raise UserError(f"{save_folder}: every checkpoint there is damaged; none can be resumed from", shared=True)
+    return None
+
+
+def _leads() -> bool:
+    return dist.get_global_rank() == 0
+
+
+def _fetch_on_this_node(location: str, into: Path) -> str | None:
+    """What is wrong with the checkpoint, or None."""
+    trouble = None
+    if dist.get_local_rank() == 0:
+        shutil.rmtree(into, ignore_errors=True)
+        try:
+            fetch(location, into)
+        except DamagedCheckpoint as error:
+            trouble = str(error)
+    return trouble

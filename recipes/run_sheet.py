@@ -1,0 +1,147 @@
+"""The run on one page before it is billed: size, tokens, FLOPs, memory, duration, cost, data, checkpoints."""
+
+from dataclasses import dataclass
+
+from base.progress import count, duration
+from model.config import GPTConfig
+from recipes.preflight import Findings
+from recipes.schema import FSDP, Hardware, Training
+
+GIB = 2**30
+# Bytes that stay allocated for one 1,024-token sequence and one layer, in units of d_model a token, without
+# recomputation and in bf16 autocast: inputs of the products, of the norms and of GELU. Estimated, not measured.
+ACTIVATION_UNITS = 36
+RECOMPUTED_UNITS = 2
+
+
+@dataclass(frozen=True)
+class GPU:
+    """What is published about a GPU; ``mfu`` is what others reached on it with this shape, not we."""
+
+    memory_gib: float
+    bf16_flops: float
+    mfu: float
+    source: str
+
+
+LLM_FOUNDRY = "llm-foundry's table, MPT-3B, length 1024, 8 GPUs"
+GPUS = {
+    "a100_40gb": GPU(40, 312e12, 0.581, LLM_FOUNDRY),
+    "a100_80gb": GPU(80, 312e12, 0.627, LLM_FOUNDRY),
+    "h100_80gb": GPU(80, 989e12, 0.462, LLM_FOUNDRY),
+    "h200_141gb": GPU(141, 989e12, 0.462, LLM_FOUNDRY + ", on H100"),
+}
+
+
+def run_sheet(config: Training, found: Findings, world_size: int) -> str:
+    """The text that ``--check`` prints. What could not be found out is left out of it and stands in the faults."""
+    lines = [f"run sheet: {config.run_name}", ""]
+    if found.model is not None:
+        lines += _model(found.model)
+        lines += _tokens(config, found)
+        lines += _memory(config, found.model, world_size)
+        lines += _time_and_cost(config, found)
+    lines += _data_and_checkpoints(config, found)
+    if found.missing:
+        lines += ["", "not there yet, or not to be seen from here: training would stop at it"]
+        lines += [f"  {missing}" for missing in found.missing]
+    if found.warnings:
+        lines += ["", "warnings", *(f"  {warning}" for warning in found.warnings)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, value: str) -> str:
+    return f"  {name:<28}{value}"
+
+
+def _model(model: GPTConfig) -> list[str]:
+    parts = [_row(name, f"{number:>15,}") for name, number in model.parameters_by_part().items()]
+    shape = f"{model.n_layers} layers x {model.d_model}, {model.n_heads} heads, {model.max_seq_len} positions"
+    return ["parameters", *parts, _row("total", f"{model.n_parameters:>15,}"), _row("shape", shape), ""]
+
+
+def _tokens(config: Training, found: Findings) -> list[str]:
+    assert found.model is not None
+    lines = ["training", _row("tokens a batch", f"{config.tokens_per_batch:,}")]
+    if found.batches is not None:
+        tokens = found.batches * config.tokens_per_batch
+        lines.append(_row("batches", f"{found.batches:,}"))
+        lines.append(_row("tokens", f"{tokens:,}"))
+        if found.samples:
+            lines.append(_row("epochs", f"{tokens / (found.samples * config.max_seq_len):.2f}"))
+        flops = f"{found.model.flops_per_token() / 1e9:.3f} GFLOP a token, {tokens * found.model.flops_per_token():.3g}"
+        lines.append(_row("work", f"{flops} in all (6 x matmul parameters + 12 x layers x width x length)"))
+    return [*lines, ""]
+
+
+def memory_by_part(model: GPTConfig, fsdp: FSDP, world_size: int, microbatch: int, bf16: bool) -> dict[str, float]:
+    """Estimated bytes on each GPU.
+
+    Parameters, gradients and the two Adam moments are fp32 and sharded; under bf16 the units in use are gathered in
+    bf16 (two blocks and the root, or all with SHARD_GRAD_OP).
+    """
+    shards = fsdp.data_parallel_shard_degree or world_size
+    block = (model.n_parameters - (model.vocab_size + model.max_seq_len) * model.d_model) / model.n_layers
+    width = 2 if bf16 else 4
+    gathered = 2 * block + (model.vocab_size + model.max_seq_len) * model.d_model
+    if fsdp.sharding_strategy == "SHARD_GRAD_OP":
+        gathered = model.n_parameters
+    token_layers = microbatch * model.max_seq_len * model.n_layers
+    units = RECOMPUTED_UNITS if fsdp.activation_checkpointing else ACTIVATION_UNITS
+    logits = microbatch * model.max_seq_len * model.vocab_size
+    return {
+        "parameters": 4 * model.n_parameters / shards,
+        "gradients": 4 * model.n_parameters / shards,
+        "Adam moments": 8 * model.n_parameters / shards,
+        "gathered units": width * gathered,
+        "activations": token_layers * model.d_model * units * width / 2,
+        "logits and loss": 14.0 * logits,
+    }
+
+
+def _memory(config: Training, model: GPTConfig, world_size: int) -> list[str]:
+    microbatch = config.device_train_microbatch_size
+    parts = memory_by_part(model, config.fsdp_config, world_size, microbatch, config.precision == "amp_bf16")
+    lines = [f"memory of each of {world_size} ranks, estimated (microbatch {microbatch})"]
+    lines += [_row(name, f"{size / GIB:>8.2f} GiB") for name, size in parts.items()]
+    total = sum(parts.values())
+    room = ""
+    if config.hardware is not None:
+        there = GPUS[config.hardware.gpu].memory_gib
+        fits = "fits" if total < 0.92 * there * GIB else "DOES NOT FIT: a smaller microbatch, or more ranks"
+        room = f" of {there:.0f} GiB: {fits}"
+    return [*lines, _row("total", f"{total / GIB:>8.2f} GiB{room}"), ""]
+
+
+def _time_and_cost(config: Training, found: Findings) -> list[str]:
+    if config.hardware is None or found.batches is None or found.model is None:
+        return []
+    hardware: Hardware = config.hardware
+    gpu = GPUS[hardware.gpu]
+    rate = gpu.mfu * gpu.bf16_flops / found.model.flops_per_token()
+    seconds = found.batches * config.tokens_per_batch / (rate * hardware.count)
+    hours = seconds / 3600 * hardware.count
+    lines = [
+        f"expected on {hardware.count} x {hardware.gpu} (at the {gpu.mfu:.1%} MFU of {gpu.source}; not measured by us)",
+        _row("tokens a second", f"{count(rate)} a GPU, {count(rate * hardware.count)} in all"),
+        _row("duration", duration(seconds)),
+        _row("GPU hours", f"{hours:,.0f}"),
+    ]
+    if hardware.usd_per_gpu_hour is not None:
+        cost = f"{hours * hardware.usd_per_gpu_hour:,.0f} USD at {hardware.usd_per_gpu_hour:.2f} a GPU hour"
+        lines.append(_row("cost", cost))
+    return [*lines, ""]
+
+
+def _data_and_checkpoints(config: Training, found: Findings) -> list[str]:
+    dataset = config.train_loader.dataset
+    there = f"{found.samples:,} sequences of {config.max_seq_len}" if found.samples is not None else "not there"
+    lines = ["found", _row("data", f"{dataset.remote or dataset.local}: {there}")]
+    tokenizer = f"{found.entries:,} entries" if found.tokenizer_sha256 else "not there"
+    lines.append(_row("tokenizer", f"{config.tokenizer.name}: {tokenizer}"))
+    if config.save_folder is not None:
+        newest = found.resume_from
+        begin = f"goes on from {newest.location}" if newest and config.autoresume else "begins at batch 0"
+        whole = sum(checkpoint.whole for checkpoint in found.checkpoints)
+        lines.append(_row("checkpoints", f"{config.save_folder}: {whole} whole; {begin}"))
+    return lines

@@ -1,0 +1,289 @@
+"""The training configuration: each key, its type, its default. Imports nothing heavy.
+
+Names are those that users of Composer and llm-foundry know; a key under a component is that constructor's argument.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from base.configuration import Schema, Section
+from model.config import GPTConfig
+
+TIME_UNITS = ("ba", "tok", "sp", "ep", "sec")
+Duration = tuple[int, str]
+
+
+def parse_time(text: str) -> Duration:
+    """``"100ba"`` → ``(100, "ba")``. Raises ValueError with the forms that are known."""
+    match = re.fullmatch(rf"(\d[\d_]*)({'|'.join(TIME_UNITS)})", text)
+    if not match:
+        raise ValueError(f"must be a number and a unit, such as 100ba, 1ep, 300000000000tok or 1800sec; it is {text!r}")
+    return int(match[1].replace("_", "")), match[2]
+
+
+def _time(text: str) -> str:
+    parse_time(text)
+    return text
+
+
+Time = Annotated[str, AfterValidator(_time)]
+Positive = Annotated[int, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Model(Section):
+    """The decoder; see model.config.GPTConfig for each value's source."""
+
+    name: Literal["gpt"] = "gpt"
+    vocab_size: Positive | None = None  # None: the tokenizer's
+    d_model: Positive = GPTConfig.d_model
+    n_heads: Positive = GPTConfig.n_heads
+    n_layers: Positive = GPTConfig.n_layers
+    expansion_ratio: Positive = GPTConfig.expansion_ratio
+    attn_pdrop: Probability = GPTConfig.attn_pdrop
+    resid_pdrop: Probability = GPTConfig.resid_pdrop
+    embd_pdrop: Probability = GPTConfig.embd_pdrop
+    layer_norm_epsilon: float = GPTConfig.layer_norm_epsilon
+    initializer_range: float = GPTConfig.initializer_range
+    scale_attn_by_inverse_layer_idx: bool = GPTConfig.scale_attn_by_inverse_layer_idx
+    init_device: Literal["cpu", "meta"] = "cpu"
+
+
+class Tokenizer(Section):
+    """A folder, local or s3://, with tokenizer.json."""
+
+    name: str
+
+
+class Dataset(Section):
+    """Arguments of streaming.StreamingDataset."""
+
+    remote: str | None = None
+    local: str
+    split: str | None = None
+    shuffle: bool = False
+    shuffle_algo: Literal["py1s", "py1e", "py1b", "py1br", "py2s", "naive"] = "py1e"
+    shuffle_seed: int = 9176
+    shuffle_block_size: Positive | None = None
+    num_canonical_nodes: Positive = 1  # fixed, so that the order of samples does not depend on the number of ranks
+    predownload: Positive | None = None
+    cache_limit: int | str | None = None
+    download_retry: int = 2
+    download_timeout: float = 60
+
+
+class Loader(Section):
+    """Arguments of streaming.StreamingDataLoader around a packed MDS dataset."""
+
+    name: Literal["text"] = "text"
+    dataset: Dataset
+    drop_last: bool = True
+    num_workers: Annotated[int, Field(ge=0)] = 1
+    prefetch_factor: Positive = 2
+    pin_memory: bool = True
+    persistent_workers: bool = True
+
+
+class DecoupledAdamW(Section):
+    """Composer's DecoupledAdamW, computed by torch's fused AdamW with weight_decay / lr (the same update)."""
+
+    name: Literal["decoupled_adamw"]
+    lr: Annotated[float, Field(gt=0)]
+    betas: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.9, 0.95]
+    eps: float = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class CosineWithWarmup(Section):
+    """Composer's CosineAnnealingWithWarmupScheduler."""
+
+    name: Literal["cosine_with_warmup"]
+    t_warmup: Time
+    t_max: Time | Literal["1dur"] = "1dur"
+    alpha_f: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+
+class GradientClipping(Section):
+    """Clipping by the global norm; the norm is logged."""
+
+    clipping_type: Literal["norm"] = "norm"
+    clipping_threshold: Annotated[float, Field(gt=0)] = 1.0
+
+
+class Algorithms(Section):
+    gradient_clipping: GradientClipping | None = None
+
+
+class FSDP(Section):
+    """FSDP2, under the names that users of FSDP1 in llm-foundry know."""
+
+    sharding_strategy: Literal["FULL_SHARD", "SHARD_GRAD_OP", "HYBRID_SHARD"] = "FULL_SHARD"
+    data_parallel_shard_degree: Positive | None = None  # HYBRID_SHARD: ranks that share one copy of the parameters
+    mixed_precision: Literal["DEFAULT", "PURE", "FULL"] = "DEFAULT"
+    activation_checkpointing: bool = False
+    activation_cpu_offload: bool = False
+
+
+class SpeedMonitor(Section):
+    window_size: Positive = 10
+    gpu_flops_available: float | None = None
+
+
+class ScoreCheckpoints(Section):
+    """Scores the model on question-answering files while it trains; see eval.callback."""
+
+    tasks: Annotated[list[Literal["medqa", "medmcqa"]], Field(min_length=1)]
+    data: str
+    interval: Time
+    limit: Positive | None = None
+    device_eval_batch_size: Positive = 16
+
+
+class Callbacks(Section):
+    speed_monitor: SpeedMonitor | None = None
+    lr_monitor: dict[str, Any] | None = None
+    memory_monitor: dict[str, Any] | None = None
+    runtime_estimator: dict[str, Any] | None = None
+    score_checkpoints: ScoreCheckpoints | None = None
+
+
+class WandB(Section):
+    project: str
+    entity: str | None = None
+    group: str | None = None
+    name: str | None = None
+    tags: list[str] | None = None
+
+
+class TensorBoard(Section):
+    log_dir: str | None = None
+    flush_interval: Positive = 100
+
+
+class MLflow(Section):
+    experiment_name: str
+    tracking_uri: str | None = None
+
+
+class Loggers(Section):
+    wandb: WandB | None = None
+    tensorboard: TensorBoard | None = None
+    mlflow: MLflow | None = None
+
+
+class Hardware(Section):
+    """What the run will be billed for; used by ``--check`` alone."""
+
+    gpu: Literal["a100_40gb", "a100_80gb", "h100_80gb", "h200_141gb"]
+    count: Positive
+    usd_per_gpu_hour: Annotated[float, Field(gt=0)] | None = None
+
+
+class Training(Schema):
+    """``composer train.py yamls/NAME.yaml``."""
+
+    run_name: str
+    seed: int = 17
+    max_seq_len: Positive = 1024
+    variables: dict[str, Any] = {}
+    model: Model
+    tokenizer: Tokenizer
+    train_loader: Loader
+    optimizer: DecoupledAdamW
+    scheduler: CosineWithWarmup
+    algorithms: Algorithms = Algorithms()
+    max_duration: Time
+    global_train_batch_size: Positive
+    device_train_microbatch_size: Positive
+    precision: Literal["fp32", "amp_bf16"] = "amp_bf16"
+    fsdp_config: FSDP = FSDP()
+    dist_timeout: Positive = 600
+    callbacks: Callbacks = Callbacks()
+    loggers: Loggers = Loggers()
+    progress_bar: bool = True
+    console_log_interval: Time = "1ba"
+    run_folder: str  # local: the resolved configuration and the metrics of this run
+    save_folder: str | None = None  # local or s3://: the checkpoints
+    save_interval: Time = "1000ba"
+    save_num_checkpoints_to_keep: Annotated[int, Field(ge=-1)] = -1
+    autoresume: bool = False
+    hardware: Hardware | None = None
+
+    @classmethod
+    def cross_checks(cls) -> list[Callable[[Any], Iterable[tuple[str, str]]]]:
+        return [_heads_divide_width, _warmup_ends_before_the_run, _microbatch_fits, _cache_has_a_source,
+                _resume_has_a_place, _hybrid_has_a_degree, _time_units_fit]  # fmt: skip
+
+    def gpt_config(self, vocab_size: int) -> GPTConfig:
+        """The shape, with the vocabulary size filled in."""
+        values = self.model.model_dump(exclude={"name", "init_device", "vocab_size"})
+        return GPTConfig(vocab_size=vocab_size, max_seq_len=self.max_seq_len, **values)
+
+    @property
+    def tokens_per_batch(self) -> int:
+        return self.global_train_batch_size * self.max_seq_len
+
+
+def duration_in_batches(time: str, config: Training, samples_per_epoch: int | None) -> int | None:
+    """A time in batches; None when it needs the size of the dataset (``ep``) and that is not known, or for ``sec``."""
+    value, unit = parse_time(time)
+    if unit == "ba":
+        return value
+    if unit == "tok":
+        return -(-value // config.tokens_per_batch)
+    if unit == "sp":
+        return -(-value // config.global_train_batch_size)
+    if unit == "ep" and samples_per_epoch is not None:
+        return value * (samples_per_epoch // config.global_train_batch_size)
+    return None
+
+
+Faults = Iterable[tuple[str, str]]
+
+
+def _heads_divide_width(c: Training) -> Faults:
+    if c.model.d_model % c.model.n_heads:
+        yield "model.n_heads", f"{c.model.n_heads} heads do not divide d_model {c.model.d_model}"
+
+
+def _warmup_ends_before_the_run(c: Training) -> Faults:
+    (warmup, unit), (duration, whole_unit) = parse_time(c.scheduler.t_warmup), parse_time(c.max_duration)
+    per_unit = {"ba": c.tokens_per_batch, "tok": 1, "sp": c.max_seq_len}
+    if unit in per_unit and whole_unit in per_unit and warmup * per_unit[unit] >= duration * per_unit[whole_unit]:
+        yield "scheduler.t_warmup", f"{c.scheduler.t_warmup} is not shorter than max_duration {c.max_duration}"
+
+
+def _microbatch_fits(c: Training) -> Faults:
+    if c.global_train_batch_size % c.device_train_microbatch_size:
+        yield (
+            "device_train_microbatch_size",
+            f"{c.device_train_microbatch_size} does not divide global_train_batch_size {c.global_train_batch_size}",
+        )
+
+
+def _cache_has_a_source(c: Training) -> Faults:
+    dataset = c.train_loader.dataset
+    if dataset.cache_limit is not None and dataset.remote is None:
+        # streaming issue 988: eviction would delete the only copy
+        yield "train_loader.dataset.cache_limit", "a dataset without `remote` has no other copy; leave out the limit"
+
+
+def _resume_has_a_place(c: Training) -> Faults:
+    if c.autoresume and c.save_folder is None:
+        yield "autoresume", "needs save_folder: there is nowhere to resume from"
+
+
+def _hybrid_has_a_degree(c: Training) -> Faults:
+    hybrid = c.fsdp_config.sharding_strategy == "HYBRID_SHARD"
+    if hybrid != (c.fsdp_config.data_parallel_shard_degree is not None):
+        yield "fsdp_config.data_parallel_shard_degree", "belongs with sharding_strategy: HYBRID_SHARD, and only there"
+
+
+def _time_units_fit(c: Training) -> Faults:
+    if parse_time(c.max_duration)[1] == "sec":
+        yield "max_duration", "must be in ba, tok, sp or ep"
+    if parse_time(c.console_log_interval)[1] != "ba":
+        yield "console_log_interval", "must be in ba"

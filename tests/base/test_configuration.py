@@ -1,0 +1,164 @@
+"""A configuration with faults is refused with all of them, each with its place and the nearest known key."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field
+
+from base.configuration import Schema, Section, dump_configuration, load_configuration
+from base.errors import UserError
+
+
+class Adam(Section):
+    name: Literal["adam"]
+    lr: float
+    betas: list[float] = [0.9, 0.95]
+
+
+class SGD(Section):
+    name: Literal["sgd"]
+    lr: float
+    momentum: float = 0.0
+
+
+class Sharding(Section):
+    strategy: Literal["FULL", "NONE"] = "FULL"
+
+
+class Run(Schema):
+    run_name: str
+    batch: int = 8
+    optimizer: Annotated[Adam | SGD, Field(discriminator="name")]
+    sharding: Sharding | None = None
+    folder: str = "out"
+    variables: dict[str, Any] = {}
+
+    @classmethod
+    def cross_checks(cls) -> list[Callable[[Any], Iterable[tuple[str, str]]]]:
+        def even(run: Any) -> Iterable[tuple[str, str]]:
+            if run.batch % 2:
+                yield "batch", "must be even"
+
+        return [even]
+
+
+SOUND = """\
+run_name: a
+optimizer:
+  name: adam
+  lr: 1e-4
+"""
+
+
+@pytest.fixture
+def load(tmp_path: Path):
+    def load(text: str, *overrides: str) -> Run:
+        path = tmp_path / "run.yaml"
+        path.write_text(text)
+        return load_configuration(str(path), list(overrides), Run)
+
+    return load
+
+
+def faults(load, text: str, *overrides: str) -> str:
+    with pytest.raises(UserError) as error:
+        load(text, *overrides)
+    return str(error.value)
+
+
+def test_a_sound_file_gives_typed_values_and_defaults(load):
+    run = load(SOUND)
+    assert run.optimizer == Adam(name="adam", lr=1e-4)
+    assert run.batch == 8
+
+
+def test_three_faults_are_reported_in_one_message_with_their_places(load):
+    message = faults(load, "run_name: 7\noptimizer: {name: adam, lr: fast}\nshardin: {}\n")
+    assert message.startswith("3 faults")
+    assert "run.yaml:1: run_name" in message
+    assert "run.yaml:2: optimizer.lr" in message
+    assert "run.yaml:3: shardin: unknown key; did you mean sharding?" in message
+
+
+def test_an_unknown_nested_key_names_the_nearest_known_one(load):
+    message = faults(load, SOUND + "sharding: {strateggy: FULL}\n")
+    assert "run.yaml:5: sharding.strateggy: unknown key; did you mean sharding.strategy?" in message
+
+
+def test_a_key_at_the_wrong_level_names_the_right_one(load):
+    assert "did you mean optimizer.lr?" in faults(load, SOUND, "lr=3")
+
+
+def test_a_fault_in_an_argument_names_the_argument(load):
+    assert "argument optimizer.momentum=3: optimizer.momentum: unknown key" in faults(
+        load, SOUND, "optimizer.momentum=3"
+    )
+
+
+def test_a_cross_check_is_made_though_another_section_is_at_fault(load):
+    message = faults(load, SOUND + "batch: 7\nsharding: 3\n")
+    assert "batch: must be even" in message and "sharding" in message
+
+
+def test_types_are_not_guessed(load):
+    assert "batch" in faults(load, SOUND, "batch=true")
+    assert "batch" in faults(load, SOUND, "batch=8.5")
+    assert "run_name" in faults(load, SOUND, "run_name=7")
+
+
+def test_a_key_that_stands_twice_is_a_fault(load):
+    assert "batch: stands twice, at" in faults(load, SOUND + "batch: 2\nbatch: 4\n")
+
+
+def test_a_missing_key_is_named(load):
+    assert "run_name: is missing" in faults(load, "optimizer: {name: sgd, lr: 1.0}\n")
+    assert "optimizer.lr: is missing" in faults(load, "run_name: a\noptimizer: {name: sgd}\n")
+
+
+def test_overrides_win_and_reach_into_sections(load):
+    assert load(SOUND, "optimizer.lr=3e-4", "batch=4").optimizer.lr == 3e-4
+    assert load(SOUND, "optimizer.betas=[0.8, 0.9]").optimizer.betas == [0.8, 0.9]
+
+
+def test_interpolation_reaches_other_keys(load):
+    assert load(SOUND + "variables: {root: /data}\nfolder: ${variables.root}/${run_name}\n").folder == "/data/a"
+
+
+def test_an_environment_variable_is_taken_or_its_default_or_it_is_a_fault(load, monkeypatch):
+    text = SOUND + "folder: ${oc.env:RECIPE_FOLDER}\n"
+    monkeypatch.setenv("RECIPE_FOLDER", "/there")
+    assert load(text).folder == "/there"
+    monkeypatch.delenv("RECIPE_FOLDER")
+    assert load(SOUND + "folder: ${oc.env:RECIPE_FOLDER,/default}\n").folder == "/default"
+    message = faults(load, text)
+    assert "run.yaml:5: folder" in message and "RECIPE_FOLDER" in message and "default" in message
+
+
+def test_an_interpolation_to_nowhere_is_a_fault_beside_the_others(load):
+    message = faults(load, SOUND + "folder: ${nowhere}\nbatch: x\n")
+    assert "folder" in message and "nowhere" in message and "batch" in message
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "\x00"])
+def test_what_is_no_configuration_is_refused_with_the_file_named(load, text):
+    assert "run.yaml" in faults(load, text)
+
+
+def test_yaml_cannot_make_objects(load):
+    assert "run.yaml" in faults(load, "run_name: !!python/object/apply:os.system ['true']\n")
+
+
+def test_a_dumped_configuration_loads_as_the_same(load):
+    run = load(SOUND, "batch=4")
+    assert load(dump_configuration(run)) == run
+
+
+def test_a_missing_file_says_where_configurations_are():
+    with pytest.raises(UserError, match="yamls/"):
+        load_configuration("nowhere.yaml", [], Run)
+
+
+def test_an_override_without_value_is_a_fault(load):
+    assert "key=value" in faults(load, SOUND, "batch")

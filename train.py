@@ -1,0 +1,34 @@
+"""Train: ``composer train.py yamls/biomedlm.yaml key=value …``; look first: ``python train.py YAML --check``."""
+
+import argparse
+
+from base.configuration import load_configuration
+from base.errors import run_command
+from recipes.preflight import preflight, require_sound, world_size_from_environment
+from recipes.run_sheet import run_sheet
+from recipes.schema import Training
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("yaml", help="the run's configuration, such as yamls/biomedlm.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to it, such as optimizer.lr=4e-4")
+    parser.add_argument("--check", action="store_true", help="check everything, print the run sheet, train nothing")
+    arguments = parser.parse_intermixed_args()
+
+    config = load_configuration(arguments.yaml, arguments.overrides, Training)
+    if arguments.check:
+        world_size = config.hardware.count if config.hardware else world_size_from_environment()
+        found = preflight(config, world_size, probe_writing=True)
+        print(run_sheet(config, found, world_size))
+        require_sound(found, missing_too=False)
+        return
+    found = preflight(config, world_size_from_environment(), probe_writing=False)
+    require_sound(found, missing_too=True)
+    from recipes.pretrain import pretrain  # imports torch and Composer: 10 seconds
+
+    pretrain(config, found)
+
+
+if __name__ == "__main__":  # loader workers import this file again
+    run_command(main)
