@@ -119,7 +119,9 @@ def _insist(attempt: Callable[[], Any], url: str, attempts: int) -> Any:
             final = isinstance(error, urllib.error.HTTPError) and error.code in MISSING
             if final or number == attempts:
                 tries = "" if final else f" (tried {attempts} times)"
-                raise UserError(f"{url}: {reason}{tries}; check download.url, or give local files: pubmed=FOLDER") from None
+                raise UserError(
+                    f"{url}: {reason}{tries}; check download.url, or give local files: pubmed=FOLDER"
+                ) from None
             pause = FIRST_PAUSE * 2 ** (number - 1)
             if isinstance(error, urllib.error.HTTPError) and (error.headers.get("Retry-After") or "").isdigit():
                 pause = min(float(error.headers["Retry-After"]), 120.0)

@@ -110,7 +110,7 @@ def _update(random: Random, known: list, seen: list[Citation]) -> str:
 
 def _pubmed(citation: Citation) -> str:
     cited = "".join(
-        f"<Reference><Citation>Invented.</Citation><ArticleIdList><ArticleId IdType=\"pubmed\">{pmid}</ArticleId>"
+        f'<Reference><Citation>Invented.</Citation><ArticleIdList><ArticleId IdType="pubmed">{pmid}</ArticleId>'
         f'<ArticleId IdType="pmc">PMC{pmid - FIRST_PMID + 9_000_000}</ArticleId></ArticleIdList></Reference>'
         for pmid in citation.cites
     )

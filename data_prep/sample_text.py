@@ -31,7 +31,14 @@ DISEASES = (  # disease, organ, marker
     ("pre-eclampsia", "placenta", "urinary protein"),
 )  # fmt: skip
 GROUPS = ("adults", "older adults", "children", "outpatients", "women", "hospital patients", "smokers", "adolescents")
-DESIGNS = ("randomised trial", "cohort study", "case-control study", "cross-sectional survey", "pilot study", "crossover trial")
+DESIGNS = (
+    "randomised trial",
+    "cohort study",
+    "case-control study",
+    "cross-sectional survey",
+    "pilot study",
+    "crossover trial",
+)
 
 TITLES = (
     "Effect of {drug} on {marker} in {group} with {disease}: a {design}",
@@ -72,7 +79,12 @@ CONCLUSIONS = (
     "Our data do not support the use of {drug} in {group} with {disease}.",
     "Further trials should compare {drug} with other forms of {class} treatment.",
 )
-SECTIONS = (("BACKGROUND", BACKGROUND, 3), ("METHODS", METHODS, 4), ("RESULTS", RESULTS, 5), ("CONCLUSIONS", CONCLUSIONS, 2))
+SECTIONS = (
+    ("BACKGROUND", BACKGROUND, 3),
+    ("METHODS", METHODS, 4),
+    ("RESULTS", RESULTS, 5),
+    ("CONCLUSIONS", CONCLUSIONS, 2),
+)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class Tokenizer(Section):
     min_frequency: Positive = 2
     max_training_bytes: Positive = 2_000_000_000
     seed: int = 0
+    compare_with: dict[str, str] = {}
 
 
 class Shards(Section):

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.compute as pc
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from base.errors import UserError
 from base.progress import progress, say
 from base.storage import sha256
 from data_prep.documents import DOCUMENTS, document_hash, parts, read_columns
@@ -40,7 +41,7 @@ def run(job: Job) -> dict[str, Any]:
                 yield texts
 
         tokenizer = train(batches(), settings.vocab_size, settings.min_frequency)
-    report = _report(tokenizer, folder, settings.vocab_size, settings.min_frequency)
+    report = _report(tokenizer, folder, settings.vocab_size, settings.min_frequency, settings.compare_with)
     report["training"] = {"documents": round(documents * share), "bytes": round(size * share), "of_bytes": size}
     with job.building(FOLDER) as aside:
         write_tokenizer(tokenizer, aside, job.configuration.shards.max_seq_len)
@@ -113,13 +114,14 @@ def _texts(folder: Path, share: float, purpose: str) -> Iterator[list[str]]:
             yield [text for name, text in pairs if share == 1.0 or document_hash(name, purpose) < limit]
 
 
-def _report(tokenizer: Tokenizer, folder: Path, asked: int, min_frequency: int) -> dict[str, Any]:
+def _report(
+    tokenizer: Tokenizer, folder: Path, asked: int, min_frequency: int, others: dict[str, str]
+) -> dict[str, Any]:
     texts: list[str] = []
     for batch in _texts(folder, 1.0, "report"):
         texts += batch[: REPORT_DOCUMENTS - len(texts)]
         if len(texts) == REPORT_DOCUMENTS:
             break
-    tokens = sum(len(encoding.ids) for encoding in tokenizer.encode_batch(texts))
     size = tokenizer.get_vocab_size()
     reason = (
         "as asked"
@@ -132,10 +134,31 @@ def _report(tokenizer: Tokenizer, folder: Path, asked: int, min_frequency: int) 
         "asked": asked,
         "reason": reason,
         "min_frequency": min_frequency,
-        "tokens_per_word": tokens / max(1, sum(len(text.split()) for text in texts)),
-        "tokens_per_byte": tokens / max(1, sum(len(text.encode()) for text in texts)),
+        "tokens_per_word": _tokens(tokenizer, texts) / max(1, sum(len(text.split()) for text in texts)),
+        "tokens_per_byte": _tokens(tokenizer, texts) / max(1, sum(len(text.encode()) for text in texts)),
+        "compared": {
+            name: _tokens(_other_tokenizer(name, Path(place)), texts) / max(1, sum(len(text.split()) for text in texts))
+            for name, place in others.items()
+        },
         "measured_on": f"the first {len(texts)} documents, among those trained on",
     }
+
+
+def _tokens(tokenizer: Tokenizer, texts: list[str]) -> int:
+    return sum(len(encoding.ids) for encoding in tokenizer.encode_batch(texts))
+
+
+def _other_tokenizer(name: str, folder: Path) -> Tokenizer:
+    """A tokenizer to compare with, from tokenizer.json or from GPT-2's two files."""
+    if (folder / "tokenizer.json").exists():
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if not ((folder / "vocab.json").exists() and (folder / "merges.txt").exists()):
+        raise UserError(
+            f"tokenizer.compare_with.{name}: {folder}: neither tokenizer.json, nor vocab.json with merges.txt"
+        )
+    other = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
+    other.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    return other
 
 
 def depends_on(job: Job) -> Any:

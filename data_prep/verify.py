@@ -186,7 +186,9 @@ def _check_documents(
         faults.check(adds_up, "select", f"{LEDGER}: {name}: kept and dropped do not add up to {entry['in']}")
     for key in ("in", "kept"):
         total = sum(entry[key] for entry in ledger["files"].values())
-        faults.check(total == ledger["total"][key], "select", f"{LEDGER}: the files' {key!r} do not add up to the total")
+        faults.check(
+            total == ledger["total"][key], "select", f"{LEDGER}: the files' {key!r} do not add up to the total"
+        )
 
     tokenizer = _tokenizer(job, faults, folder, card)
     seen: set[str] = set()
@@ -210,7 +212,9 @@ def _check_documents(
     faults.check(number == card["documents"], "shards", f"{MDS}/{CARD}: {card['documents']} documents, not {number}")
     dropped = sum(pq.ParquetFile(path).metadata.num_rows for path in _parquet(job, DROPPED, faults, folder))
     expected_drops = sum(ledger["total"]["dropped"].values())
-    faults.check(dropped == expected_drops, "select", f"{DROPPED}: {dropped} rows, but the ledger dropped {expected_drops}")
+    faults.check(
+        dropped == expected_drops, "select", f"{DROPPED}: {dropped} rows, but the ledger dropped {expected_drops}"
+    )
     return number
 
 

@@ -121,9 +121,18 @@ def _ledger(total: dict[str, Any]) -> str:
 
 def _tokenizer(facts: dict[str, Any]) -> str:
     words = {"ours": facts["tokens_per_word"]} | facts.get("compared", {})
-    lines = [f"<p>{_text(facts['said'])}</p>"] if facts.get("said") else []
+    lines = []
+    if facts["vocab_size"] < facts["asked"]:
+        lines.append(
+            f"<p>The tokenizer has {facts['vocab_size']:,} entries, not the {facts['asked']:,} of BioMedLM's: "
+            f"{_text(facts['reason'])}.</p>"
+        )
     if len(words) > 1:
-        lines.append("<div class=plots>" + _figure(_bar_plot(words), "Tokens a word on documents held out.") + "</div>")
+        lines.append(
+            "<div class=plots>"
+            + _figure(_bar_plot(words), "Tokens a word, on " + _text(facts["measured_on"]) + ".")
+            + "</div>"
+        )
     else:
         lines.append(f"<p>{words['ours']:.2f} tokens a word. Give GPT-2's vocabulary to see both side by side.</p>")
     return "\n".join(lines)
