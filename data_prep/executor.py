@@ -24,7 +24,9 @@ class Executor(Protocol):
 
     workers: int
 
-    def map(self, function: Callable[[T], R], tasks: Sequence[T], at_most: int | None = None) -> Iterator[tuple[int, R]]:
+    def map(
+        self, function: Callable[[T], R], tasks: Sequence[T], at_most: int | None = None
+    ) -> Iterator[tuple[int, R]]:
         """Yield (index of the task, its result) as they end, in any order; ``at_most`` so many at a time.
 
         The first exception of a task ends everything and is raised here.
@@ -38,7 +40,9 @@ class LocalProcesses:
     def __init__(self, workers: int):
         self.workers = workers
 
-    def map(self, function: Callable[[T], R], tasks: Sequence[T], at_most: int | None = None) -> Iterator[tuple[int, R]]:
+    def map(
+        self, function: Callable[[T], R], tasks: Sequence[T], at_most: int | None = None
+    ) -> Iterator[tuple[int, R]]:
         workers = min(self.workers, len(tasks), at_most or self.workers)
         if workers <= 1:
             for index, task in enumerate(tasks):

@@ -3,8 +3,8 @@
 The rules, in the order in which a reader would ask:
 
 - ``b i u`` and unknown elements: their text, in place (``<i>p</i>53`` → ``p53``).
-- ``sub``, ``sup``: their text, in place (``CO<sub>2</sub>`` → ``CO2``, ``Ca<sup>2+</sup>`` → ``Ca2+``), except where two
-  numbers would run together: ``10<sup>-5</sup>`` → ``10^-5``, ``7<sub>10</sub>`` → ``7_10``,
+- ``sub``, ``sup``: their text, in place (``CO<sub>2</sub>`` → ``CO2``, ``Ca<sup>2+</sup>`` → ``Ca2+``), except where
+  two numbers would run together: ``10<sup>-5</sup>`` → ``10^-5``, ``7<sub>10</sub>`` → ``7_10``,
   ``log<sub>2</sub>10`` → ``log2 10``.
 - MathML: on one line, from its structure (``msup`` → ``x^2``, ``mfrac`` → ``a/b``), with a space where it would
   otherwise touch a word.

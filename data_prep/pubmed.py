@@ -77,7 +77,9 @@ class Deletion:
     version: int
 
 
-def read_pubmed(path: str | Path, labels: Labels = "keep", other_abstracts: bool = False) -> Iterator[Record | Deletion]:
+def read_pubmed(
+    path: str | Path, labels: Labels = "keep", other_abstracts: bool = False
+) -> Iterator[Record | Deletion]:
     """Yield everything in a ``.xml`` or ``.xml.gz`` file.
 
     Args:
