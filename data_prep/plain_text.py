@@ -57,7 +57,9 @@ def _walk(element: _Element, parts: list[str]) -> None:
         if name in ("sub", "sup"):
             _script(child, name, parts)
         elif name == "math":
-            _apart(_math(child), child.tail, parts)
+            before = " " if _last_character(parts).isalnum() else ""
+            after = " " if (child.tail or "")[:1].isalnum() else ""
+            parts.append(f"{before}{_math(child)}{after}")
         elif name == "DispFormula":
             inner: list[str] = []
             _walk(child, inner)
@@ -87,16 +89,6 @@ def _script(element: _Element, name: str, parts: list[str]) -> None:
         text = ("^" if name == "sup" else "_") + text.strip()
     after = (element.tail or "")[:1]
     parts.append(f"{text} " if after.isdigit() and text[-1:].isdigit() and before else text)
-
-
-def _apart(text: str, tail: str | None, parts: list[str]) -> None:
-    """Append text, with a space on each side where it would touch a word or a number."""
-    if text:
-        if _last_character(parts).isalnum() and text[0].isalnum():
-            parts.append(" ")
-        parts.append(text)
-        if (tail or "")[:1].isalnum() and text[-1].isalnum():
-            parts.append(" ")
 
 
 def _last_character(parts: list[str]) -> str:
@@ -148,9 +140,9 @@ def _row(texts: list[str]) -> str:
     """Side by side; words apart, single letters and digits together (``m a x`` is how MathML writes ``max``)."""
     parts: list[str] = []
     for text in texts:
-        if parts and len(parts[-1]) > 1 and len(text) > 1:
-            _apart(text, None, parts)
-        elif text:
+        if parts and len(parts[-1]) > 1 and len(text) > 1 and parts[-1][-1].isalnum() and text[0].isalnum():
+            parts.append(" ")
+        if text:
             parts.append(text)
     return "".join(parts)
 
