@@ -25,9 +25,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("yaml", help="configuration, as yamls/data/quickstart.yaml")
-    parser.add_argument(
-        "arguments", nargs="*", metavar="stage | key=value", help="stages to run (default: all); settings"
-    )
+    parser.add_argument("arguments", nargs="*", metavar="stage | key=value", help="stages to run (all); settings")
     arguments = parser.parse_args()
     from data_prep.pipeline import run  # after --help has been answered: it imports pyarrow and lxml
 

@@ -43,3 +43,8 @@ def read_columns(part: Path, columns: Sequence[str], rows: int = 1000) -> Iterat
 def document_hash(identifier: str, purpose: str) -> int:
     """64 bits that depend on the document's id and the purpose alone: the same in every run and for every corpus."""
     return int.from_bytes(hashlib.blake2b(f"{purpose}:{identifier}".encode(), digest_size=8).digest())
+
+
+def is_validation(identifier: str, val_fraction: float) -> bool:
+    """Whether a document is held out: by the hash of its id, so it never changes sides when the corpus grows."""
+    return document_hash(identifier, "validation") < int(val_fraction * 2.0**64)

@@ -1,17 +1,12 @@
-"""Stage ``download``: what is not there yet. ``pubmed=ncbi`` fetches, ``pubmed=sample`` makes records, a place is left.
+"""Stage ``download``: ``pubmed=ncbi`` fetches files, ``pubmed=sample`` makes some; where a place is given, nothing."""
 
-``python -m data_prep.download --probe URL`` exits with 0 when the server answers within seconds, with 1 otherwise.
-"""
-
-import argparse
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from base.progress import progress, say
-from data_prep.mirror import fetch, newest_files, reachable
+from data_prep.mirror import fetch, newest_files
 from data_prep.sample import write_sample
-from data_prep.schema import FETCHED, Download
+from data_prep.schema import FETCHED
 from data_prep.stage import Job, Stage
 
 FOLDER = "download"  # in the work folder
@@ -66,18 +61,3 @@ def depends_on(job: Job) -> Any:
 
 
 STAGE = Stage("download", needs=(), depends_on=depends_on, run=run, scratch=(FOLDER,))
-
-
-def main() -> None:
-    """Answer whether a server can be reached."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep.download", description=main.__doc__)
-    parser.add_argument("--probe", metavar="URL", default=Download().url)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    arguments = parser.parse_args()
-    answered = reachable(arguments.probe, arguments.seconds)
-    print(f"{arguments.probe}: {'answers' if answered else 'does not answer'}")
-    sys.exit(0 if answered else 1)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,14 @@
-"""PubMed files from NLM or any mirror of its layout: a folder page with links, beside each file its ``.md5``."""
+"""PubMed files from NLM or any mirror of its layout: a folder page with links, beside each file its ``.md5``.
 
+``python -m data_prep.mirror [URL]`` ends with 0 when the server answers within seconds, and with 1 otherwise.
+"""
+
+import argparse
 import hashlib
 import http.client
 import os
 import re
+import sys
 import threading
 import time
 import urllib.error
@@ -16,6 +21,7 @@ from typing import Any
 from base.errors import UserError
 from base.progress import say
 
+NLM = "https://ftp.ncbi.nlm.nih.gov/pubmed/updatefiles/"
 LINK = re.compile(r"""href=["']?(?:[^"'>]*/)?(pubmed(\d\d)n(\d{4,5})\.xml\.gz)["'>\s]""", re.I)
 CHECKSUM = re.compile(r"\b([0-9a-f]{32})\b", re.I)  # MD5(name)= hex, as openssl writes it, or md5sum's form
 AGENT = "biomedlm-recipe (data_prep)"
@@ -119,9 +125,8 @@ def _insist(attempt: Callable[[], Any], url: str, attempts: int) -> Any:
             final = isinstance(error, urllib.error.HTTPError) and error.code in MISSING
             if final or number == attempts:
                 tries = "" if final else f" (tried {attempts} times)"
-                raise UserError(
-                    f"{url}: {reason}{tries}; check download.url, or give local files: pubmed=FOLDER"
-                ) from None
+                remedy = "check download.url, or give local files: pubmed=FOLDER"
+                raise UserError(f"{url}: {reason}{tries}; {remedy}") from None
             pause = FIRST_PAUSE * 2 ** (number - 1)
             if isinstance(error, urllib.error.HTTPError) and (error.headers.get("Retry-After") or "").isdigit():
                 pause = min(float(error.headers["Retry-After"]), 120.0)
@@ -139,3 +144,18 @@ def _request(url: str, headers: dict[str, str], timeout: float, method: str = "G
 def _md5(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def main() -> None:
+    """Answer whether a server can be reached."""
+    parser = argparse.ArgumentParser(prog="python -m data_prep.mirror", description=main.__doc__)
+    parser.add_argument("url", nargs="?", default=NLM)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    arguments = parser.parse_args()
+    answers = reachable(arguments.url, arguments.seconds)
+    print(f"{arguments.url}: {'answers' if answers else 'does not answer'}")
+    sys.exit(0 if answers else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from base.errors import UserError
-from data_prep.documents import document_hash
+from data_prep.documents import document_hash, is_validation
 from data_prep.tokenise import TOKEN
 
 SPLITS = ("train", "val")
@@ -73,7 +73,7 @@ def split_documents(
     """
     hashes = np.array([document_hash(name, "validation") for name in identifiers], dtype=np.uint64)
     order = np.argsort(hashes, kind="stable")
-    chosen = int((hashes < np.uint64(int(val_fraction * 2.0**64))).sum())
+    chosen = sum(is_validation(name, val_fraction) for name in identifiers)
     running = np.cumsum(length[order])
     needed = max(chosen, int(np.searchsorted(running, least)) + 1)
     if needed >= len(order) or int(running[-1] - running[needed - 1]) < least:

@@ -107,7 +107,8 @@ def _is_done(job: Job, stage: Stage, key: str) -> bool:
             wanted = {file: size for file, size in marker["outputs"].items() if file.split("/")[0] == name}
             location = storage.join(job.out, name)
             there = {f"{name}/{inner}": size for inner, size in storage.list_files(location).items()}
-            if (there or {name: storage.size(location)}) != wanted:
+            single = storage.size(location) if not there else None
+            if ({name: single} if single is not None else there) != wanted:
                 return False
     return True
 

@@ -3,8 +3,8 @@
 The rules, in the order in which a reader would ask:
 
 - ``b i u`` and unknown elements: their text, in place (``<i>p</i>53`` → ``p53``).
-- ``sub``, ``sup``: their text, in place (``CO<sub>2</sub>`` → ``CO2``, ``Ca<sup>2+</sup>`` → ``Ca2+``), except where two
-  numbers would run together: ``10<sup>-5</sup>`` → ``10^-5``, ``7<sub>10</sub>`` → ``7_10``,
+- ``sub``, ``sup``: their text, in place (``CO<sub>2</sub>`` → ``CO2``, ``Ca<sup>2+</sup>`` → ``Ca2+``), except where
+  two numbers would run together: ``10<sup>-5</sup>`` → ``10^-5``, ``7<sub>10</sub>`` → ``7_10``,
   ``log<sub>2</sub>10`` → ``log2 10``.
 - MathML: on one line, from its structure (``msup`` → ``x^2``, ``mfrac`` → ``a/b``), with a space where it would
   otherwise touch a word.
@@ -57,7 +57,9 @@ def _walk(element: _Element, parts: list[str]) -> None:
         if name in ("sub", "sup"):
             _script(child, name, parts)
         elif name == "math":
-            _apart(_math(child), child.tail, parts)
+            before = " " if _last_character(parts).isalnum() else ""
+            after = " " if (child.tail or "")[:1].isalnum() else ""
+            parts.append(f"{before}{_math(child)}{after}")
         elif name == "DispFormula":
             inner: list[str] = []
             _walk(child, inner)
@@ -87,16 +89,6 @@ def _script(element: _Element, name: str, parts: list[str]) -> None:
         text = ("^" if name == "sup" else "_") + text.strip()
     after = (element.tail or "")[:1]
     parts.append(f"{text} " if after.isdigit() and text[-1:].isdigit() and before else text)
-
-
-def _apart(text: str, tail: str | None, parts: list[str]) -> None:
-    """Append text, with a space on each side where it would touch a word or a number."""
-    if text:
-        if _last_character(parts).isalnum() and text[0].isalnum():
-            parts.append(" ")
-        parts.append(text)
-        if (tail or "")[:1].isalnum() and text[-1].isalnum():
-            parts.append(" ")
 
 
 def _last_character(parts: list[str]) -> str:
@@ -148,9 +140,9 @@ def _row(texts: list[str]) -> str:
     """Side by side; words apart, single letters and digits together (``m a x`` is how MathML writes ``max``)."""
     parts: list[str] = []
     for text in texts:
-        if parts and len(parts[-1]) > 1 and len(text) > 1:
-            _apart(text, None, parts)
-        elif text:
+        if parts and len(parts[-1]) > 1 and len(text) > 1 and parts[-1][-1].isalnum() and text[0].isalnum():
+            parts.append(" ")
+        if text:
             parts.append(text)
     return "".join(parts)
 

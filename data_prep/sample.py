@@ -1,9 +1,9 @@
 """``pubmed=sample``: PubMed files made on the spot, offline, with the shapes of NLM's real ones and invented content.
 
-The same settings give the same bytes. The first file has the root that NLM used until 2016; the last is an update file:
-revisions of earlier citations, a second version, a retraction, deletions. On the way: structured and plain abstracts,
-inline markup, a formula, titles without abstract, translated titles, copyright lines, cut-off abstracts, cited PMIDs and
-PMCIDs, a book, and the same text under two PMIDs.
+The same settings give the same bytes. The first file has the root that NLM used until 2016; the last is an update
+file: revisions of earlier citations, a second version, a retraction, deletions. On the way: structured and plain
+abstracts, inline markup, a formula, titles without abstract, translated titles, copyright lines, cut-off abstracts,
+cited PMIDs and PMCIDs, a book, and the same text under two PMIDs.
 """
 
 import gzip
@@ -15,7 +15,7 @@ from random import Random
 
 from base.progress import progress
 from base.storage import write_bytes
-from data_prep.sample_text import article, drugs
+from data_prep.sample_text import Drug, article, drugs
 from data_prep.schema import Sample
 
 FIRST_PMID = 90_000_001  # beyond what NLM has given out
@@ -27,13 +27,14 @@ OLD_HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 NEW_HEAD = """<?xml version="1.0" encoding="utf-8"?>
 <!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD PubMedArticle, 1st January 2025//EN" "https://dtd.nlm.nih.gov/ncbi/pubmed/out/pubmed_250101.dtd">
 <PubmedArticleSet>
-"""  # noqa: E501
+"""
 FORMULA = (
     ' The clearance was estimated as <mml:math xmlns:mml="http://www.w3.org/1998/Math/MathML"><mml:mfrac><mml:mi>D</mml:mi>'
     "<mml:msub><mml:mi>C</mml:mi><mml:mn>0</mml:mn></mml:msub></mml:mfrac></mml:math>."
 )
 BOOK = """<PubmedBookArticle><BookDocument><PMID Version="1">{pmid}</PMID><Book><Publisher><PublisherName>Invented House
-</PublisherName></Publisher><BookTitle book="made">A Made-up Handbook</BookTitle><PubDate><Year>2021</Year></PubDate></Book>
+</PublisherName></Publisher><BookTitle book="made">A Made-up Handbook</BookTitle><PubDate><Year>2021</Year></PubDate>
+</Book>
 <ArticleTitle book="made" part="one">{title}</ArticleTitle><Language>eng</Language><PublicationType UI="D016454">Review
 </PublicationType><Abstract><AbstractText>{text}</AbstractText></Abstract></BookDocument></PubmedBookArticle>
 """
@@ -61,7 +62,8 @@ def write_sample(folder: Path, settings: Sample) -> list[str]:
     random = Random(settings.seed)
     known = drugs(random, 120)
     per_file = settings.citations // settings.files
-    names, seen = [], []
+    names: list[str] = []
+    seen: list[Citation] = []
     with progress("sample", settings.files, "files") as advance:
         for number in range(settings.files):
             first = FIRST_PMID + len(seen)
@@ -79,7 +81,7 @@ def write_sample(folder: Path, settings: Sample) -> list[str]:
     return names
 
 
-def _citation(random: Random, known: list, pmid: int) -> Citation:
+def _citation(random: Random, known: list[Drug], pmid: int) -> Citation:
     title, sections = article(random, known)
     kind = random.random()
     if kind < 0.08:
@@ -94,7 +96,7 @@ def _citation(random: Random, known: list, pmid: int) -> Citation:
     )  # fmt: skip
 
 
-def _update(random: Random, known: list, seen: list[Citation]) -> str:
+def _update(random: Random, known: list[Drug], seen: list[Citation]) -> str:
     """What an update file has besides new citations: revised ones, versions, a copy, a book, deletions."""
     old = random.sample(seen[: len(seen) // 2], 12)
     revised = [replace(one, title=f"{one.title} Revised edition.", labelled=True) for one in old[:5]]
@@ -137,14 +139,15 @@ def _medline(citation: Citation) -> str:
         comments += (
             '<CommentsCorrections RefType="RetractionIn"><RefSource>Invented J. 2024</RefSource></CommentsCorrections>'
         )
+    if comments:
+        comments = f"<CommentsCorrectionsList>{comments}</CommentsCorrectionsList>"
     return (
         f'<MedlineCitation Status="MEDLINE" Owner="NLM"><PMID Version="{citation.version}">{citation.pmid}</PMID>'
         f'<Article PubModel="Print"><Journal><JournalIssue CitedMedium="Print"><PubDate><Year>{citation.year}</Year>'
         "</PubDate></JournalIssue><Title>Invented journal of medicine</Title></Journal>"
         f"<ArticleTitle>{title}</ArticleTitle>{_abstract(citation)}<Language>{citation.language}</Language>"
-        f"<PublicationTypeList>{types}</PublicationTypeList></Article><MedlineJournalInfo><MedlineTA>Invented J</MedlineTA>"
-        f"</MedlineJournalInfo>{f'<CommentsCorrectionsList>{comments}</CommentsCorrectionsList>' if comments else ''}"
-        "</MedlineCitation>\n"
+        f"<PublicationTypeList>{types}</PublicationTypeList></Article><MedlineJournalInfo>"
+        f"<MedlineTA>Invented J</MedlineTA></MedlineJournalInfo>{comments}</MedlineCitation>\n"
     )
 
 

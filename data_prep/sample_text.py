@@ -1,7 +1,7 @@
 """Invented abstracts for ``pubmed=sample``: made-up drugs, genes and findings in the manner of clinical reports.
 
-Nothing here is a fact or a quotation. What is consistent, so that a small model has something to learn: a drug belongs to
-one class, a class acts on one gene, a disease has its organ and its marker.
+Nothing here is a fact or a quotation. What is consistent, so that a small model has something to learn: a drug belongs
+to one class, a class acts on one gene, a disease has its organ and its marker.
 """
 
 from dataclasses import dataclass
@@ -20,16 +20,24 @@ CLASSES = (  # suffix of the drug's name, what the class is called
 )  # fmt: skip
 DISEASES = (  # disease, organ, marker
     ("chronic heart failure", "left ventricle", "natriuretic peptide"),
-    ("type 2 diabetes", "pancreatic islet", "glycated haemoglobin"), ("asthma", "airway epithelium", "exhaled nitric oxide"),
-    ("rheumatoid arthritis", "synovial membrane", "C-reactive protein"), ("chronic kidney disease", "renal tubule", "serum creatinine"),
-    ("ischaemic stroke", "cerebral cortex", "neurofilament light chain"), ("psoriasis", "epidermis", "interleukin level"),
-    ("hepatitis", "hepatocyte", "alanine aminotransferase"), ("osteoporosis", "trabecular bone", "bone turnover marker"),
-    ("sepsis", "vascular endothelium", "procalcitonin"), ("melanoma", "melanocyte", "lactate dehydrogenase"),
-    ("epilepsy", "hippocampus", "seizure frequency"), ("atrial fibrillation", "left atrium", "troponin"),
-    ("Crohn disease", "intestinal mucosa", "faecal calprotectin"), ("pneumonia", "alveolar space", "leukocyte count"),
-    ("glaucoma", "optic nerve", "intraocular pressure"), ("anaemia", "bone marrow", "serum ferritin"),
+    ("type 2 diabetes", "pancreatic islet", "glycated haemoglobin"),
+    ("asthma", "airway epithelium", "exhaled nitric oxide"),
+    ("rheumatoid arthritis", "synovial membrane", "C-reactive protein"),
+    ("chronic kidney disease", "renal tubule", "serum creatinine"),
+    ("ischaemic stroke", "cerebral cortex", "neurofilament light chain"),
+    ("psoriasis", "epidermis", "interleukin level"),
+    ("hepatitis", "hepatocyte", "alanine aminotransferase"),
+    ("osteoporosis", "trabecular bone", "bone turnover marker"),
+    ("sepsis", "vascular endothelium", "procalcitonin"),
+    ("melanoma", "melanocyte", "lactate dehydrogenase"),
+    ("epilepsy", "hippocampus", "seizure frequency"),
+    ("atrial fibrillation", "left atrium", "troponin"),
+    ("Crohn disease", "intestinal mucosa", "faecal calprotectin"),
+    ("pneumonia", "alveolar space", "leukocyte count"),
+    ("glaucoma", "optic nerve", "intraocular pressure"),
+    ("anaemia", "bone marrow", "serum ferritin"),
     ("pre-eclampsia", "placenta", "urinary protein"),
-)  # fmt: skip
+)
 GROUPS = ("adults", "older adults", "children", "outpatients", "women", "hospital patients", "smokers", "adolescents")
 DESIGNS = (
     "randomised trial",
@@ -65,7 +73,7 @@ METHODS = (
 )
 RESULTS = (
     "Mean {marker} fell by {percent} % with {drug} and by {small} % with placebo (P < 0.{p}).",
-    "Expression of {gene} in the {organ} was {ratio} times higher in {disease} than in controls (95 % CI {low}-{high}).",
+    "Expression of {gene} in the {organ} was {ratio} times higher in {disease} than in others (95 % CI {low}-{high}).",
     "Of {n} {group}, {few} stopped {drug} because of nausea or headache.",
     "The hazard ratio for death or admission was 0.{hazard} (95 % CI 0.{hazard_low}-0.{hazard_high}).",
     "The effect of {drug} did not differ between men and women or between age groups.",
@@ -137,7 +145,8 @@ def _numbers(random: Random) -> dict[str, str]:
     return {
         "n": str(random.randint(24, 4800)), "dose": str(random.choice((5, 10, 20, 25, 40, 50, 100, 200))),
         "weeks": str(random.choice((4, 6, 8, 12, 16, 24, 26, 52))), "percent": f"{random.uniform(4, 40):.1f}",
-        "small": f"{random.uniform(0, 4):.1f}", "p": random.choice(("05", "01", "001")), "few": str(random.randint(2, 20)),
+        "small": f"{random.uniform(0, 4):.1f}", "p": random.choice(("05", "01", "001")),
+        "few": str(random.randint(2, 20)),
         "ratio": f"{low + 0.3:.1f}", "low": f"{low:.1f}", "high": f"{low + 0.6:.1f}", "hazard": str(hazard),
         "hazard_low": str(hazard - random.randint(5, 12)), "hazard_high": str(hazard + random.randint(5, 12)),
         "load": f"{random.randint(1, 9)} x 10{{sup}}{random.randint(3, 9)}{{/sup}}",

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from base.configuration import Schema, Section
 from base.storage import is_remote
+from data_prep.mirror import NLM
 
 FETCHED = ("ncbi", "sample")  # words instead of a place: what the download stage gets or makes
 
@@ -20,7 +21,7 @@ class Executor(Section):
 
 
 class Download(Section):
-    url: Annotated[str, Field(pattern=r"^https?://")] = "https://ftp.ncbi.nlm.nih.gov/pubmed/updatefiles/"
+    url: Annotated[str, Field(pattern=r"^https?://")] = NLM
     files: Positive = 1
     connections: Annotated[int, Field(ge=1, le=8)] = 2
     attempts: Positive = 5

@@ -176,9 +176,8 @@ def _drop_duplicates(
     order = np.lexsort((pmid, halves[:, 1], halves[:, 0]))
     again = np.zeros(len(order), dtype=bool)
     again[order[1:]] = (halves[order[1:]] == halves[order[:-1]]).all(axis=1)
-    for fate, rows, marks in zip(
-        fates, kept, np.split(again, np.cumsum([len(rows) for rows in kept])[:-1]), strict=True
-    ):
+    per_file = np.split(again, np.cumsum([len(rows) for rows in kept])[:-1])
+    for fate, rows, marks in zip(fates, kept, per_file, strict=True):
         fate[rows[marks]] = DUPLICATE
 
 

@@ -1,4 +1,4 @@
-"""Stage ``shards``: documents → ``OUT/mds/{train,val}``, packed sequences of token ids in MDS, and ``OUT/mds/card.json``.
+"""Stage ``shards``: documents → packed sequences of token ids in MDS (``OUT/mds/{train,val}``), ``OUT/mds/card.json``.
 
 A shard holds a fixed number of sequences, so its bytes depend on its place alone, and any number of workers writes the
 same files. Streaming's own writer makes each shard; its entries are then put together into one ``index.json`` a split.

@@ -2,7 +2,8 @@
 
 What is checked: the ledger adds up and fits the documents and the dropped records; every document's hash; the
 tokenizer is the one that the card names; every shard's size, hashes, number of sequences and range of ids; the counts
-of card, index and ``doc_ids``; a sample of documents, decoded from the shards, equals its text; nothing else lies there.
+of card, index and ``doc_ids``; a sample of documents, decoded from the shards, equals its text; nothing else
+lies there.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from base.errors import UserError
 from base.progress import progress, say
 from data_prep.documents import DOCUMENTS, DROPPED, LEDGER
 from data_prep.packing import SPLITS
-from data_prep.shards import CARD, COLUMN, DOC_IDS, SHARDS_A_WORKER
+from data_prep.shards import CARD, DOC_IDS, SHARDS_A_WORKER
 from data_prep.shards import FOLDER as MDS
 from data_prep.stage import Job, Stage, digest, remove
 from data_prep.tokenizer import FOLDER as TOKENIZER
@@ -172,8 +174,7 @@ def _tokens(data: bytes, samples: int, sequence_length: int) -> NDArray[np.uint1
 
     offsets = np.frombuffer(data, np.uint32, samples + 1, 4)
     encoding = f"ndarray:uint16:{sequence_length}"
-    pairs = zip(offsets[:-1], offsets[1:], strict=True)
-    return np.stack([mds_decode(encoding, data[begin:end]) for begin, end in pairs])
+    return np.stack([mds_decode(encoding, data[begin:end]) for begin, end in pairwise(offsets)])
 
 
 def _check_documents(
@@ -187,7 +188,7 @@ def _check_documents(
     for key in ("in", "kept"):
         total = sum(entry[key] for entry in ledger["files"].values())
         faults.check(
-            total == ledger["total"][key], "select", f"{LEDGER}: the files' {key!r} do not add up to the total"
+            total == ledger["total"][key], "select", f"{LEDGER}: {key!r} of the files is not that of the total"
         )
 
     tokenizer = _tokenizer(job, faults, folder, card)
@@ -211,10 +212,8 @@ def _check_documents(
     faults.check(number == kept, "select", f"{DOCUMENTS}: {number} documents, but the ledger kept {kept}")
     faults.check(number == card["documents"], "shards", f"{MDS}/{CARD}: {card['documents']} documents, not {number}")
     dropped = sum(pq.ParquetFile(path).metadata.num_rows for path in _parquet(job, DROPPED, faults, folder))
-    expected_drops = sum(ledger["total"]["dropped"].values())
-    faults.check(
-        dropped == expected_drops, "select", f"{DROPPED}: {dropped} rows, but the ledger dropped {expected_drops}"
-    )
+    noted = sum(ledger["total"]["dropped"].values())
+    faults.check(dropped == noted, "select", f"{DROPPED}: {dropped} rows, but the ledger dropped {noted}")
     return number
 
 
