@@ -183,23 +183,6 @@ def _rates(tokenizer: Tokenizer, texts: list[str]) -> dict[str, float]:
     }
 
 
-def _tokens(tokenizer: Tokenizer, texts: list[str]) -> int:
-    return sum(len(encoding.ids) for encoding in tokenizer.encode_batch(texts))
-
-
-def _other_tokenizer(name: str, folder: Path) -> Tokenizer:
-    """A tokenizer to compare with, from tokenizer.json or from GPT-2's two files."""
-    if (folder / "tokenizer.json").exists():
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
-    if not ((folder / "vocab.json").exists() and (folder / "merges.txt").exists()):
-        raise UserError(
-            f"tokenizer.compare_with.{name}: {folder}: neither tokenizer.json, nor vocab.json with merges.txt"
-        )
-    other = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
-    other.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    return other
-
-
 def depends_on(job: Job) -> Any:
     """The settings; the context length is in the tokenizer's files, and the validation split is not trained on."""
     shards = job.configuration.shards

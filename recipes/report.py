@@ -121,16 +121,11 @@ def _ledger(total: dict[str, Any]) -> str:
 
 def _tokenizer(facts: dict[str, Any]) -> str:
     words = {"ours": facts["tokens_per_word"]} | facts.get("compared", {})
-    lines = []
-    if facts["vocab_size"] < facts["asked"]:
-        lines.append(
-            f"<p>The tokenizer has {facts['vocab_size']:,} entries, not the {facts['asked']:,} of BioMedLM's: "
-            f"{_text(facts['reason'])}.</p>"
-        )
+    lines = [f"<p>The tokenizer is {_text(facts['said'])}.</p>"] if facts["said"] else []
     if len(words) > 1:
         lines.append(
             "<div class=plots>"
-            + _figure(_bar_plot(words), "Tokens a word, on " + _text(facts["measured_on"]) + ".")
+            + _figure(_bar_plot(words), f"Tokens a word, measured on {_text(facts['measured_on'])}.")
             + "</div>"
         )
     else:
