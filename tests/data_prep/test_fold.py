@@ -30,7 +30,10 @@ def test_the_fold_equals_loading_the_files_one_after_the_other() -> None:
     random = Random(5)
     for _ in range(300):
         rows = sorted(
-            ((random.randint(1, 4), random.randint(1, 2), random.randint(0, 4), random.random() < 0.2) for _ in range(15)),
+            (
+                (random.randint(1, 4), random.randint(1, 2), random.randint(0, 4), random.random() < 0.2)
+                for _ in range(15)
+            ),
             key=lambda row: row[2],
         )
         database: dict[tuple[int, int], int] = {}

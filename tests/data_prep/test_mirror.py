@@ -77,7 +77,9 @@ class Handler(BaseHTTPRequestHandler):
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     monkeypatch.setattr(mirror, "FIRST_PAUSE", 0.01)
     files = {f"pubmed26n{number}.xml.gz": random.Random(number).randbytes(300_000) for number in (1334, 1335, 1336)}
-    checksums = {f"{name}.md5": f"MD5({name})= {hashlib.md5(data).hexdigest()}\n".encode() for name, data in files.items()}
+    checksums = {
+        f"{name}.md5": f"MD5({name})= {hashlib.md5(data).hexdigest()}\n".encode() for name, data in files.items()
+    }
     with Mirror(files | checksums | {"README.txt": b"", "pubmed26n1336_stats.html": b""}) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
