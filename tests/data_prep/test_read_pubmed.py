@@ -33,7 +33,7 @@ def test_a_record_has_its_own_identifiers_not_those_of_cited_works(tmp_path: Pat
 def test_labels_are_kept_or_dropped_and_copyright_is_left_out(tmp_path: Path) -> None:
     abstract = (
         '<AbstractText Label="AIM" NlmCategory="OBJECTIVE">One.</AbstractText><AbstractText Label="" NlmCategory='
-        '"UNASSIGNED">Two.</AbstractText><AbstractText Label="UNLABELLED">Three.</AbstractText><AbstractText Label="END:"/>'
+        '"UNASSIGNED">Two.</AbstractText><AbstractText Label="UNLABELLED">Three.</AbstractText><AbstractText Label="END"/>'
         "<CopyrightInformation>Mine.</CopyrightInformation>"
     )
     assert only(tmp_path, article(1, abstract)).abstract == "AIM: One.\nTwo.\nThree."
