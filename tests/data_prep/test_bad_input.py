@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from random import Random
 
 import pytest
 from made import HEAD, YAML, article, documents, ledger, prepare, pubmed_file
@@ -17,6 +18,8 @@ from made import HEAD, YAML, article, documents, ledger, prepare, pubmed_file
 from base.errors import PartlyRefused, UserError
 from data_prep.pubmed import read_pubmed
 from data_prep.refusal import Refused
+from data_prep.sample import write_sample
+from data_prep.schema import Sample
 
 GOOD = f"{HEAD}<PubmedArticleSet>{article(1)}{article(2)}</PubmedArticleSet>".encode()
 BOMB = (
@@ -176,3 +179,43 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing_that_counts_as_whole(tm
     assert subprocess.run(other, capture_output=True, timeout=120).returncode == 0
     for name in ("ledger.json", "tokenizer/tokenizer.json"):
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_damage_anywhere_is_read_or_refused_but_never_crashes(tmp_path: Path) -> None:
+    random = Random(1)
+    (name, *_) = write_sample(tmp_path, Sample(citations=50, files=2))
+    packed = (tmp_path / name).read_bytes()
+    plain = gzip.decompress(packed)
+    pieces = (
+        b"<",
+        b">",
+        b"&",
+        b"&x;",
+        b"</PMID>",
+        b"<PMID>",
+        b"\x00",
+        b"\xff",
+        b"<![CDATA[",
+        b"<!--",
+        b"<DeleteCitation>",
+    )
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(400):
+        data = bytearray(random.choice((packed, plain)))
+        place = random.randrange(len(data))
+        match random.randrange(4):
+            case 0:
+                data[place] ^= 1 << random.randrange(8)
+            case 1:
+                data[place:place] = random.choice(pieces)
+            case 2:
+                del data[place : place + random.randrange(1, 200)]
+            case 3:
+                del data[place:]
+        (tmp_path / "damaged").write_bytes(data)
+        try:
+            list(read_pubmed(tmp_path / "damaged"))
+            outcomes["read"] += 1
+        except Refused:
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 5, outcomes
