@@ -146,6 +146,20 @@ def list_files(location: str) -> dict[str, int]:
         }
 
 
+def versions(location: str) -> dict[str, str]:
+    """Every object below a location in a bucket: name relative to it ("" for the object itself) → its ETag."""
+    bucket, key = _bucket_and_key(location)
+    key = key.rstrip("/")
+    with _telling(location):
+        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
+        return {
+            entry["Key"][len(key) :].lstrip("/"): entry["ETag"].strip('"')
+            for page in pages
+            for entry in page.get("Contents", [])
+            if not key or entry["Key"] == key or entry["Key"].startswith(f"{key}/")
+        }
+
+
 def delete(location: str) -> None:
     """Delete one file; nothing happens when there is none."""
     if not is_remote(location):

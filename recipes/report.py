@@ -121,9 +121,13 @@ def _ledger(total: dict[str, Any]) -> str:
 
 def _tokenizer(facts: dict[str, Any]) -> str:
     words = {"ours": facts["tokens_per_word"]} | facts.get("compared", {})
-    lines = [f"<p>{_text(facts['said'])}</p>"] if facts.get("said") else []
+    lines = [f"<p>The tokenizer is {_text(facts['said'])}.</p>"] if facts["said"] else []
     if len(words) > 1:
-        lines.append("<div class=plots>" + _figure(_bar_plot(words), "Tokens a word on documents held out.") + "</div>")
+        lines.append(
+            "<div class=plots>"
+            + _figure(_bar_plot(words), f"Tokens a word, measured on {_text(facts['measured_on'])}.")
+            + "</div>"
+        )
     else:
         lines.append(f"<p>{words['ours']:.2f} tokens a word. Give GPT-2's vocabulary to see both side by side.</p>")
     return "\n".join(lines)

@@ -1,0 +1,149 @@
+"""The stages in their order: which are done, which must be done again, and what is told at the end.
+
+A stage is done when its marker (``work/done/STAGE.json``) has the key of today's settings and inputs and the files that
+it lists are there with their sizes. The key takes in the keys of the stages before, so a change anywhere redoes what
+follows from it, and only that.
+"""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from base import storage
+from base.configuration import load_configuration
+from base.errors import PartlyRefused, UserError
+from base.progress import say
+from data_prep import download, parse, select, shards, tokenizer, verify
+from data_prep.executor import LocalProcesses
+from data_prep.schema import DataConfiguration
+from data_prep.stage import Job, Stage, digest, publish, sizes
+
+STAGES = {
+    stage.name: stage
+    for stage in (download.STAGE, parse.STAGE, select.STAGE, tokenizer.STAGE, shards.STAGE, verify.STAGE)
+}
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def run(yaml: str, arguments: Sequence[str]) -> None:
+    """Run the named stages (all when none is named) with the overrides among the arguments.
+
+    Raises:
+        UserError: what the user can mend.
+        PartlyRefused: everything is done, but input files were refused.
+    """
+    names = [argument for argument in arguments if "=" not in argument]
+    unknown = [name for name in names if name not in STAGES]
+    if unknown:
+        raise UserError(f"no such stage: {', '.join(unknown)}. The stages are: {', '.join(STAGES)}")
+    configuration = load_configuration(yaml, [a for a in arguments if "=" in a], DataConfiguration)
+    job = job_of(configuration)
+    with _alone_in(job.work), _telling_of_full_disks(job.work):
+        storage.require_writable(job.out)
+        refused = run_stages(job, [name for name in STAGES if not names or name in names])
+    if refused:
+        listing = "\n".join(f"  {file['name']}: {file['reason']}" for file in refused)
+        raise PartlyRefused(f"{len(refused)} input file(s) were not used; all the others were:\n{listing}")
+
+
+def job_of(configuration: DataConfiguration) -> Job:
+    """Folders and executor for a configuration."""
+    out = configuration.out
+    work = Path(configuration.work) if configuration.work else Path(out) / "work"
+    local = work / "out" if storage.is_remote(out) else Path(out)
+    return Job(configuration, work, local, out, LocalProcesses(configuration.executor.workers))
+
+
+def run_stages(job: Job, names: Sequence[str]) -> list[dict[str, str]]:
+    """Run stages whose results are not there yet; returns the refused input files (name, reason)."""
+    keys: dict[str, str] = {}
+    for name, stage in STAGES.items():
+        later = next((later for later in names if _follows(later, name)), None)
+        if name not in names and later is None:
+            continue
+        key = digest([name, stage.depends_on(job), [keys[need] for need in stage.needs]])
+        done = _is_done(job, stage, key)
+        if name not in names and not done:
+            raise UserError(
+                f"{later} needs {name}, which has not been done with these settings and inputs; "
+                f"name {name} as well, or no stage at all for all of them"
+            )
+        if name in names and done and not stage.always:
+            say(f"{name}: done before")
+        elif name in names:
+            _run(job, stage, key)
+        keys[name] = key
+    return job.marker("parse")["summary"]["refused"] if "parse" in keys else []
+
+
+def _run(job: Job, stage: Stage, key: str) -> None:
+    job.forget(stage.name)
+    say(f"{stage.name} …")
+    summary = stage.run(job)
+    if job.publishes and stage.outputs:
+        publish(job, stage.outputs)
+    marker = {
+        "key": key,
+        "summary": summary,
+        "outputs": sizes(job.local, stage.outputs),
+        "scratch": sizes(job.work, stage.scratch),
+    }
+    storage.write_bytes(str(job.work / "done" / f"{stage.name}.json"), json.dumps(marker, indent=1).encode())
+
+
+def _is_done(job: Job, stage: Stage, key: str) -> bool:
+    """Whether the stage's marker is of this key and its files are all there."""
+    marker = job.marker(stage.name)
+    if marker.get("key") != key:
+        return False
+    if sizes(job.local, stage.outputs) != marker["outputs"] or sizes(job.work, stage.scratch) != marker["scratch"]:
+        return False
+    if job.publishes:
+        for name in stage.outputs:
+            wanted = {file: size for file, size in marker["outputs"].items() if file.split("/")[0] == name}
+            location = storage.join(job.out, name)
+            there = {f"{name}/{inner}": size for inner, size in storage.list_files(location).items()}
+            single = storage.size(location) if not there else None
+            if ({name: single} if single is not None else there) != wanted:
+                return False
+    return True
+
+
+def _follows(later: str, name: str) -> bool:
+    return name in STAGES[later].needs or any(_follows(need, name) for need in STAGES[later].needs)
+
+
+@contextmanager
+def _alone_in(work: Path) -> Iterator[None]:
+    """Two runs in one folder would write over each other."""
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        lock = os.open(work / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(f"work={work}: cannot be used as a folder for the steps between: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(f"another run of data_prep works in {work}; wait for it, or give another work=…") from None
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def _telling_of_full_disks(work: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_ERRORS or "No space left" in str(error):
+            raise storage.disk_error(error.filename or work, error) from error
+        raise
+    except Exception as error:
+        if "No space left" in str(error) or "File too large" in str(error):  # tokenizers raises a bare Exception
+            raise UserError(f"{work}: cannot be written: {error}") from error
+        raise

@@ -1,0 +1,151 @@
+"""Mixed XML content (text with inline markup and formulas) → one line of plain text, with nothing lost or glued.
+
+The rules, in the order in which a reader would ask:
+
+- ``b i u`` and unknown elements: their text, in place (``<i>p</i>53`` → ``p53``).
+- ``sub``, ``sup``: their text, in place (``CO<sub>2</sub>`` → ``CO2``, ``Ca<sup>2+</sup>`` → ``Ca2+``), except where
+  two numbers would run together: ``10<sup>-5</sup>`` → ``10^-5``, ``7<sub>10</sub>`` → ``7_10``,
+  ``log<sub>2</sub>10`` → ``log2 10``.
+- MathML: on one line, from its structure (``msup`` → ``x^2``, ``mfrac`` → ``a/b``), with a space where it would
+  otherwise touch a word.
+- Characters are composed (NFC, not NFKC: that would fold superscripts into digits and change numbers), every run of
+  white space (thin and no-break spaces too) becomes one space, soft hyphens and zero-width characters go.
+"""
+
+import re
+import unicodedata
+
+from lxml.etree import _Element
+
+from data_prep.refusal import Refused
+
+INVISIBLE = ("\u00ad", "\u200b", "\u2060", "\ufeff")  # soft hyphen, zero-width space, word joiner, BOM
+EXPONENT = re.compile(r"\s*[-+\u2212\u2013]?\s*\d")
+BINARY = {"msub": "_", "msup": "^", "munder": "_", "mover": "^", "mfrac": "/"}
+TERNARY = {"msubsup": "_^", "munderover": "_^"}
+
+
+def plain_text(element: _Element | None) -> str:
+    """The text of an element on one line; empty when there is none.
+
+    Raises:
+        Refused: an entity stands in the text that the file does not define: what it stood for cannot be known.
+    """
+    if element is None:
+        return ""
+    if len(element) == 0:
+        return normalise(element.text or "")
+    parts: list[str] = []
+    _walk(element, parts)
+    return normalise("".join(parts))
+
+
+def normalise(text: str) -> str:
+    """Composed characters, single spaces, nothing invisible."""
+    if not text.isascii():
+        for character in INVISIBLE:
+            text = text.replace(character, "")
+        text = unicodedata.normalize("NFC", text)
+    return " ".join(text.split())
+
+
+def _walk(element: _Element, parts: list[str]) -> None:
+    if element.text:
+        parts.append(element.text)
+    for child in element:
+        name = local_name(child)
+        if name in ("sub", "sup"):
+            _script(child, name, parts)
+        elif name == "math":
+            before = " " if _last_character(parts).isalnum() else ""
+            after = " " if (child.tail or "")[:1].isalnum() else ""
+            parts.append(f"{before}{_math(child)}{after}")
+        elif name == "DispFormula":
+            inner: list[str] = []
+            _walk(child, inner)
+            parts.append(f" {''.join(inner)} ")
+        elif name is not None:
+            _walk(child, parts)
+        if child.tail:
+            parts.append(child.tail)
+
+
+def local_name(element: _Element) -> str | None:
+    """The tag without its namespace or prefix; None for a comment or a processing instruction."""
+    tag = element.tag
+    if isinstance(tag, str):
+        return tag.rpartition("}")[2].rpartition(":")[2]
+    if type(element).__name__ == "_Entity":
+        raise Refused(f"the entity {element.text} is not defined in the file")
+    return None
+
+
+def _script(element: _Element, name: str, parts: list[str]) -> None:
+    inner: list[str] = []
+    _walk(element, inner)
+    text = "".join(inner)
+    before = _last_character(parts)
+    if before.isdigit() and EXPONENT.match(text):
+        text = ("^" if name == "sup" else "_") + text.strip()
+    after = (element.tail or "")[:1]
+    parts.append(f"{text} " if after.isdigit() and text[-1:].isdigit() and before else text)
+
+
+def _last_character(parts: list[str]) -> str:
+    for part in reversed(parts):
+        if part:
+            return part[-1]
+    return ""
+
+
+def _math(element: _Element) -> str:
+    """One MathML element as a line of text."""
+    name = local_name(element)
+    if name is None:
+        return ""
+    children = [child for child in element if local_name(child) is not None]
+    if name == "semantics":  # the other children say the same again, as TeX or as content
+        return _math(children[0]) if children else ""
+    if not children:
+        return " ".join((element.text or "").split())
+    texts = [_math(child) for child in children]
+    if name in BINARY and len(texts) == 2:
+        return _grouped(texts[0]) + (BINARY[name] + _grouped(texts[1]) if texts[1] else "")
+    if name in TERNARY and len(texts) == 3:
+        marks = TERNARY[name]
+        return _grouped(texts[0]) + "".join(m + _grouped(t) for m, t in zip(marks, texts[1:], strict=True) if t)
+    if name == "msqrt":
+        return f"sqrt({_row(texts)})"
+    if name == "mroot" and len(texts) == 2:
+        return f"root({texts[0]}, {texts[1]})"
+    if name == "mfenced":
+        return element.get("open", "(") + ", ".join(texts) + element.get("close", ")")
+    if name == "mmultiscripts":
+        return _multiscripts(children)
+    own = [element.text or "", *(child.tail or "" for child in children)]  # text between elements is an error, but text
+    return _row([part for pair in zip(own, [*texts, ""], strict=True) for part in (" ".join(pair[0].split()), pair[1])])
+
+
+def _multiscripts(children: list[_Element]) -> str:
+    """``<sup>3</sup>He`` and its like: the marks before the base, the base, the marks after it."""
+    names = [local_name(child) for child in children]
+    split = names.index("mprescripts") if "mprescripts" in names else len(children)
+    before = [_math(child) for child in children[split + 1 :]]
+    after = [_math(child) for child in children[1:split]]
+    marked = [("_", "^")[index % 2] + _grouped(text) for index, text in enumerate(after) if text]
+    return "".join(before) + _math(children[0]) + "".join(marked)
+
+
+def _row(texts: list[str]) -> str:
+    """Side by side; words apart, single letters and digits together (``m a x`` is how MathML writes ``max``)."""
+    parts: list[str] = []
+    for text in texts:
+        if parts and len(parts[-1]) > 1 and len(text) > 1 and parts[-1][-1].isalnum() and text[0].isalnum():
+            parts.append(" ")
+        if text:
+            parts.append(text)
+    return "".join(parts)
+
+
+def _grouped(text: str) -> str:
+    return text if len(text) == 1 or text.isalnum() or re.fullmatch(r"[-+\u2212]?[\w.]+|\(.*\)", text) else f"({text})"

@@ -1,0 +1,105 @@
+"""From one PubMed file to records: the shapes and traps of NLM's files."""
+
+from pathlib import Path
+
+from made import article, deletion, pubmed_file
+
+from data_prep.pubmed import Deletion, Record, read_pubmed
+
+
+def records(path: Path, **settings: object) -> list[Record]:
+    return [record for record in read_pubmed(path, **settings) if isinstance(record, Record)]  # type: ignore[arg-type]
+
+
+def only(tmp_path: Path, xml: str, **settings: object) -> Record:
+    (record,) = records(pubmed_file(tmp_path / "a.xml", xml), **settings)
+    return record
+
+
+def test_a_record_has_its_own_identifiers_not_those_of_cited_works(tmp_path: Path) -> None:
+    cited = '<CommentsCorrectionsList><CommentsCorrections RefType="Cites"><PMID>7</PMID></CommentsCorrections>'
+    references = (
+        "<ReferenceList><Reference><ArticleIdList><ArticleId IdType='pmc'>PMC7</ArticleId></ArticleIdList></Reference>"
+        "</ReferenceList>"
+    )
+    record = only(tmp_path, article(5, more=cited + "</CommentsCorrectionsList>", data=references))
+    assert (record.pmid, record.pmcid) == ("5", None)
+    own = article(5, data=references).replace(
+        "<ArticleIdList/>", '<ArticleIdList><ArticleId IdType="pmc">PMC5</ArticleId></ArticleIdList>'
+    )
+    assert only(tmp_path, own).pmcid == "PMC5"
+
+
+def test_labels_are_kept_or_dropped_and_copyright_is_left_out(tmp_path: Path) -> None:
+    abstract = (
+        '<AbstractText Label="AIM" NlmCategory="OBJECTIVE">One.</AbstractText><AbstractText Label="" NlmCategory='
+        '"UNASSIGNED">Two.</AbstractText><AbstractText Label="UNLABELLED">Three.</AbstractText><AbstractText Label="END:"/>'
+        "<CopyrightInformation>Mine.</CopyrightInformation>"
+    )
+    assert only(tmp_path, article(1, abstract)).abstract == "AIM: One.\nTwo.\nThree."
+    assert only(tmp_path, article(1, abstract), labels="drop").abstract == "One. Two. Three."
+
+
+def test_truncation_marks_go_and_are_noted(tmp_path: Path) -> None:
+    for mark in ("(ABSTRACT TRUNCATED AT 250 WORDS)", "(ABSTRACT TRUNCATED)", " ABSTRACT TRUNCATED AT 400 WORDS"):
+        record = only(tmp_path, article(1, f"It ends here.{mark}"))
+        assert (record.abstract, record.truncated) == ("It ends here.", True)
+
+
+def test_translated_titles_lose_their_brackets_and_others_keep_theirs(tmp_path: Path) -> None:
+    titles = {
+        "[Vaccines at work].": "Vaccines at work.",
+        "[Who pays?]": "Who pays?",
+        "[3H]thymidine in [two] cells.": "[3H]thymidine in [two] cells.",
+        "[A] and [B].": "[A] and [B].",
+    }
+    for given, wanted in titles.items():
+        assert only(tmp_path, article(1, title=given)).title == wanted
+
+
+def test_retractions_and_concerns_are_noted_but_the_notice_is_not_retracted(tmp_path: Path) -> None:
+    def linked(kind: str) -> Record:
+        link = f'<CommentsCorrectionsList><CommentsCorrections RefType="{kind}"/></CommentsCorrectionsList>'
+        return only(tmp_path, article(1, more=link))
+
+    assert linked("RetractionIn").retracted and not linked("RetractionOf").retracted
+    assert linked("ExpressionOfConcernIn").concern and not linked("ExpressionOfConcernIn").retracted
+    types = "<PublicationTypeList><PublicationType>Retracted Publication</PublicationType></PublicationTypeList>"
+    assert only(tmp_path, article(1).replace("</Article>", f"{types}</Article>")).retracted
+
+
+def test_the_root_of_before_2017_is_read(tmp_path: Path) -> None:
+    inner = article(3, version=2).removeprefix("<PubmedArticle>").split("<PubmedData>")[0]
+    old = tmp_path / "medline16n0001.xml"
+    old.write_text(f"<MedlineCitationSet>{inner}{deletion(8, 9)}</MedlineCitationSet>")
+    found = list(read_pubmed(old))
+    assert isinstance(found[0], Record) and (found[0].pmid, found[0].version, found[0].year) == ("3", 2, 1998)
+    assert found[1:] == [Deletion("8", 1), Deletion("9", 1)]
+
+
+def test_an_english_abstract_by_others_is_used_only_when_asked_and_only_where_there_is_none(tmp_path: Path) -> None:
+    def other(language: str, text: str) -> str:
+        kind = f'<OtherAbstract Type="NASA" Language="{language}"><AbstractText>{text}</AbstractText></OtherAbstract>'
+        return kind + '<OtherAbstract Type="Publisher"><AbstractText>Second.</AbstractText></OtherAbstract>'
+
+    english = article(1, None, more=other("eng", "Other."))
+    assert only(tmp_path, english).abstract == ""
+    assert only(tmp_path, english, other_abstracts=True).abstract == "Other."
+    assert only(tmp_path, article(1, "Own.", more=other("eng", "Other.")), other_abstracts=True).abstract == "Own."
+    phrase = article(1, None, more=other("eng", "Abstract available from the publisher."))
+    assert only(tmp_path, phrase, other_abstracts=True).abstract == "Second."
+    assert only(tmp_path, article(1, None, more=other("pol", "Inny.")), other_abstracts=True).abstract == "Second."
+
+
+def test_elements_of_a_future_dtd_are_counted_and_records_around_them_are_read(tmp_path: Path) -> None:
+    future = "<PubmedPreprint><PMID>4</PMID></PubmedPreprint>"
+    found = records(pubmed_file(tmp_path / "a.xml", article(1), future, article(2), future))
+    assert [(record.kind, record.pmid) for record in found] == [
+        ("article", "1"), ("unknown:PubmedPreprint", None), ("article", "2"), ("unknown:PubmedPreprint", None),
+    ]  # fmt: skip
+
+
+def test_records_without_the_usual_parts_are_records(tmp_path: Path) -> None:
+    bare = "<PubmedArticle/><PubmedArticle><MedlineCitation/></PubmedArticle><PubmedBookArticle/>"
+    found = records(pubmed_file(tmp_path / "a.xml", bare, article(None), article("x7")))
+    assert len(found) == 5 and all(record.pmid is None for record in found)

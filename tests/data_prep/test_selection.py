@@ -1,0 +1,77 @@
+"""Which records become documents, and that every one of them is accounted for."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from made import article, deletion, documents, dropped, ledger, prepare, pubmed_file
+
+from base.errors import UserError
+
+RETRACTED = '<CommentsCorrectionsList><CommentsCorrections RefType="RetractionIn"/></CommentsCorrectionsList>'
+
+
+def select(tmp_path: Path, *arguments: str) -> Path:
+    prepare(tmp_path / "in", tmp_path / "out", "download", "parse", "select", *arguments)
+    return tmp_path / "out"
+
+
+def test_ledger_adds_up_for_every_file(tmp_path: Path) -> None:
+    prepare("sample", tmp_path, "download", "parse", "select")
+    book = ledger(tmp_path)
+    assert len(book["files"]) == 3 and book["total"]["in"] == 159 and book["refused_files"] == []
+    for entry in (book["total"], *book["files"].values()):
+        assert entry["in"] == entry["kept"] + sum(entry["dropped"].values())
+    assert sum(entry["kept"] for entry in book["files"].values()) == book["total"]["kept"] == len(documents(tmp_path))
+    assert {"replaced", "older_version", "deleted", "title_only", "retracted"} <= set(book["total"]["dropped"])
+
+
+def test_every_record_ends_in_one_place_with_its_reason(tmp_path: Path) -> None:
+    pubmed_file(
+        tmp_path / "in" / "a.xml", article(1), article(2, None), article(3, None, title=""), article(None),
+        article(4, "Kept though retracted?", more=RETRACTED), article(5, "Text."), article(6, "In French.", language="fre"),
+        "<PubmedPreprint/>",
+    )  # fmt: skip
+    out = select(tmp_path)
+    assert dropped(out) == {
+        "pmid:2": "title_only", "pmid:3": "empty", "a.xml#4": "no_pmid", "pmid:4": "retracted", "pmid:5": "duplicate",
+        "a.xml#8": "unknown_element",
+    }  # fmt: skip
+    assert set(documents(out)) == {"pmid:1", "pmid:6"}
+    settings = ["select.require_abstract=false", "select.drop_retracted=false", "select.languages=[eng]"]
+    out = select(tmp_path, *settings)
+    assert set(documents(out)) == {"pmid:1", "pmid:2", "pmid:4"} and documents(out)["pmid:4"]["retracted"]
+    assert dropped(out)["pmid:6"] == "language"
+
+
+def test_files_replace_each_other_by_number_wherever_they_lie(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    pubmed_file(folder / "z" / "pubmed26n1334.xml.gz", article(1, "Old."), article(2, "Goes."), article(3, "Back."))
+    pubmed_file(folder / "a" / "pubmed26n1335.xml", article(1, "New."), deletion(2, 3))
+    pubmed_file(folder / "a" / "pubmed26n1336.xml", article(3, "Back again."))
+    pubmed_file(folder / "medline16n0902.xml", article(1, "Oldest."), article(4, "Only here.", version=2))
+    pubmed_file(folder / "loose.xml", article(1, "Whenever."), article(4, "First version."))
+    out = select(tmp_path)
+    assert {name: row["text"].split("\n")[1] for name, row in documents(out).items()} == {
+        "pmid:1": "New.", "pmid:3": "Back again.", "pmid:4": "Only here.",
+    }  # fmt: skip
+    assert ledger(out)["total"]["dropped"] == {"replaced": 3, "older_version": 1, "deleted": 2}
+    assert ledger(out)["deletions"] == {"a/pubmed26n1335.xml": 2}
+
+
+def test_a_document_is_title_and_abstract_with_its_facts(tmp_path: Path) -> None:
+    pubmed_file(tmp_path / "in" / "a.xml", article(12, "Body &amp; more.", title="Head."))
+    row = documents(select(tmp_path))["pmid:12"]
+    assert row.pop("sha256") == hashlib.sha256(b"Head.\nBody & more.").hexdigest()
+    assert row == {
+        "id": "pmid:12", "source": "pubmed", "version": 1, "title": "Head.", "text": "Head.\nBody & more.",
+        "language": "eng", "license": None, "year": 1998, "journal": "Journal of Tests", "types": [],
+        "retracted": False, "source_file": "a.xml",
+    }  # fmt: skip
+
+
+def test_nothing_left_is_an_error_that_says_why(tmp_path: Path) -> None:
+    pubmed_file(tmp_path / "in" / "a.xml", article(1, None))
+    with pytest.raises(UserError, match="title_only"):
+        select(tmp_path)
+    assert not (tmp_path / "out" / "documents").exists()
