@@ -2,10 +2,12 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 
 MENDABLE = 2  # exit code for what the user can mend: configuration, missing input, credentials
 FAILED = 1  # exit code for the rest
+LET_RANK_0_SPEAK = 10.0  # seconds
 
 
 class UserError(Exception):
@@ -37,7 +39,11 @@ def run_command(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        if not error.shared or os.environ.get("RANK", "0") == "0":
+        if error.shared and os.environ.get("RANK", "0") != "0":
+            # Composer's launcher ends all ranks when one has ended, rank 0 perhaps before it has said what is wrong,
+            # and takes the exit code of the lowest rank, which would then be that of a killed process.
+            time.sleep(LET_RANK_0_SPEAK)
+        else:
             print(f"error: {error}", file=sys.stderr)
         sys.exit(MENDABLE)
     except PartlyRefused as error:

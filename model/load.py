@@ -48,8 +48,13 @@ def open_model(location: str) -> Iterator[Loaded]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         fetch(resolve(location), folder)
-        config, weights = load_weights(folder)
-        yield Loaded(_model(GPT(config, device="meta"), weights), _tokenizer(folder), folder)
+        yield from_checkpoint(folder)
+
+
+def from_checkpoint(folder: Path) -> Loaded:
+    """Load a checkpoint of ours from the local folder that :func:`model.checkpoint.fetch` has filled."""
+    config, weights = load_weights(folder)
+    return Loaded(_model(GPT(config, device="meta"), weights), _tokenizer(folder), folder)
 
 
 def _from_huggingface(folder: Path) -> Loaded:

@@ -1,0 +1,57 @@
+"""Run one benchmark: ``python -m benchmarks [--record] NAME [arguments of the benchmark]``.
+
+The last line of standard output is one JSON object: the figures, with the versions, the machine, the date and the
+command. ``--record`` also writes it to ``benchmarks/records/NAME-YYYY-MM-DD.json``.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from base import storage
+from base.errors import run_command
+
+BENCHMARKS = {  # name: (module, what it measures)
+    "training": ("benchmarks.training", "tokens per CPU-second: our Trainer run, a bare loop, transformers' GPT-2"),
+    "check": ("benchmarks.check", "seconds of `train.py --check` and of every `--help`"),
+    "quickstart": ("benchmarks.quickstart", "seconds by part and peak memory of the whole recipe"),
+}
+PACKAGES = ("torch", "mosaicml", "mosaicml-streaming", "transformers", "tokenizers")
+RECORDS = Path(__file__).parent / "records"
+
+
+def main() -> None:
+    listed = "\n".join(f"  {name:<12}{about}" for name, (_, about) in BENCHMARKS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=f"{__doc__}\nbenchmarks:\n{listed}\n\n`python -m benchmarks NAME --help` says more of one.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--record", action="store_true", help="also write a dated record into benchmarks/records")
+    parser.add_argument("name", choices=BENCHMARKS, metavar="NAME", help="one of those below")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of the benchmark")
+    arguments = parser.parse_args()
+
+    figures = importlib.import_module(BENCHMARKS[arguments.name][0]).measure(arguments.rest)
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    record = {
+        "benchmark": arguments.name,
+        "figures": figures,
+        "date": today,
+        "command": " ".join(["python -m benchmarks", arguments.name, *arguments.rest]),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "load_average": os.getloadavg()[1]},
+    }
+    if arguments.record:
+        text = json.dumps(record, indent=2) + "\n"
+        storage.write_bytes(str(RECORDS / f"{arguments.name}-{today}.json"), text.encode())
+    print(json.dumps(record))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,42 @@
+"""Tokens per CPU-second of training, three ways over the same weights and the same batches.
+
+  trainer       what train.py runs: Composer's Trainer as recipes.build makes it from yamls/quickstart.yaml, FSDP2 over
+                one rank, our model, clipping, AdamW, schedule, speed monitor, metrics log and console
+  bare_loop     a PyTorch loop over the same module with the same optimizer, clipping and schedule
+  transformers  the same loop over GPT2LMHeadModel with SDPA (which has no attention scaling by layer: off for all)
+
+22.0M parameters (6 layers, width 384, 6 heads, 28,896 entries), length 512, batch and microbatch 2, fp32, one process,
+one thread, ids in memory; with dropout 0.1 as the recipe has it, and with none. The three take turns, and the CPU
+seconds of the fastest step count, because the machine may be shared. Checkpoints and scores are off.
+Bars: trainer at least 0.95 of bare_loop, and at least 1 of transformers.
+
+    python -m benchmarks training
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from recipes.quickstart import KEEP_MEMORY
+
+BARS = {"trainer/bare_loop": 0.95, "trainer/transformers": 1.0}
+
+
+def measure(arguments: list[str]) -> dict[str, Any]:
+    """By dropout: tokens per CPU-second of each way, the ratios, and the loss of each way's last step."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each way (the first only warms up)")
+    parser.add_argument("--steps", type=int, default=4, help="steps a turn (the first of them does not count)")
+    given = parser.parse_args(arguments)
+    # In a process of its own, since malloc and OpenMP read their settings when a process starts.
+    child = subprocess.run(
+        [sys.executable, "-m", "benchmarks.training_ways", str(given.rounds), str(given.steps)],
+        env=os.environ | KEEP_MEMORY | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, check=True, text=True,
+    )  # fmt: skip
+    figures: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
+    return {"rounds": given.rounds, "steps_a_turn": given.steps, "bars": BARS, **figures}
