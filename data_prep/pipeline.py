@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from base import storage
@@ -42,7 +42,7 @@ def run(yaml: str, arguments: Sequence[str]) -> None:
         raise UserError(f"no such stage: {', '.join(unknown)}. The stages are: {', '.join(STAGES)}")
     configuration = load_configuration(yaml, [a for a in arguments if "=" in a], DataConfiguration)
     job = job_of(configuration)
-    with _alone_in(job.work), _telling_of_full_disks(job.work):
+    with _alone_in(job.work), _telling_of_full_disks(job.work), closing(job.executor):
         storage.require_writable(job.out)
         refused = run_stages(job, [name for name in STAGES if not names or name in names])
     if refused:

