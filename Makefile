@@ -33,7 +33,10 @@ $(STAMP):
 	@echo "4 minutes on a fast line"
 	@df --output=avail -BG . | tail -1 | awk '{ if ($$1 + 0 < 8) { print "error: 8 GB are needed here, there are " $$1; exit 2 } }'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[quickstart,test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check ".[quickstart,test]"
+	@# The recipe is run from its folder; what stays in the environment is what it needs.
+	$(BIN)/python -m pip uninstall --quiet --yes biomedlm-recipe
+	@rm -rf build biomedlm_recipe.egg-info
 	@touch $@
 
 clean:

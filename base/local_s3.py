@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from base.errors import UserError
+from base.errors import UserError, run_command
 
 SERVICES = ("master", "volume", "filer", "s3", "admin")
 START_SECONDS = 60
@@ -159,3 +159,16 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _log_end(folder: Path) -> str:
     return "\n".join((folder / "server.log").read_text(errors="replace").splitlines()[-15:])
+
+
+def main() -> None:
+    """``python -m base.local_s3 FOLDER -- COMMAND …``: run a command while the server of that folder is up."""
+    if len(sys.argv) < 4 or sys.argv[2] != "--":
+        raise UserError("usage: python -m base.local_s3 FOLDER -- COMMAND …")
+    with local_s3(sys.argv[1]) as server:
+        result = subprocess.run(sys.argv[3:], env=os.environ | server.environment, check=False)
+    sys.exit(result.returncode)
+
+
+if __name__ == "__main__":
+    run_command(main)
