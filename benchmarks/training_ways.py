@@ -26,8 +26,8 @@ from model.huggingface import config_to_huggingface, weights_to_huggingface
 from recipes import build
 from recipes.schema import Training, parse_time
 
-VOCABULARY, LENGTH, BATCH = 28_896, 512, 2
-SHAPE = ["model.d_model=384", "model.n_heads=6", "model.n_layers=6", "model.scale_attn_by_inverse_layer_idx=false"]
+VOCABULARY, LENGTH, BATCH = 28_896, 512, 8
+SHAPE = ["model.d_model=256", "model.n_heads=4", "model.n_layers=6", "model.scale_attn_by_inverse_layer_idx=false"]
 BATCHES = [f"max_seq_len={LENGTH}", f"global_train_batch_size={BATCH}", f"device_train_microbatch_size={BATCH}"]
 WITHOUT = ["callbacks.score_checkpoints=null", "save_folder=null", "autoresume=false", "progress_bar=false"]
 DROPOUTS = (0.1, 0.0)
