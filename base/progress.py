@@ -83,4 +83,5 @@ def progress(label: str, total: int | None, unit: str) -> Iterator[Callable[[int
     try:
         yield advance_plain
     finally:
-        say(meter.line())
+        if total != 0:
+            say(meter.line())

@@ -139,6 +139,8 @@ def _alone_in(work: Path) -> Iterator[None]:
 def _telling_of_full_disks(work: Path) -> Iterator[None]:
     try:
         yield
+    except UserError:
+        raise  # names its file already
     except OSError as error:
         if error.errno in DISK_ERRORS or "No space left" in str(error):
             raise storage.disk_error(error.filename or work, error) from error

@@ -20,6 +20,7 @@ from lxml.etree import _Element
 from data_prep.refusal import Refused
 
 INVISIBLE = ("\u00ad", "\u200b", "\u2060", "\ufeff")  # soft hyphen, zero-width space, word joiner, BOM
+SPACES_TO_MEND = ("  ", "\n", "\t", "\r")  # in XML no other white space is ASCII
 EXPONENT = re.compile(r"\s*[-+\u2212\u2013]?\s*\d")
 BINARY = {"msub": "_", "msup": "^", "munder": "_", "mover": "^", "mfrac": "/"}
 TERNARY = {"msubsup": "_^", "munderover": "_^"}
@@ -42,7 +43,10 @@ def plain_text(element: _Element | None) -> str:
 
 def normalise(text: str) -> str:
     """Composed characters, single spaces, nothing invisible."""
-    if not text.isascii():
+    if text.isascii():
+        if not any(space in text for space in SPACES_TO_MEND):  # four searches cost less than one split
+            return text.strip(" ")
+    else:
         for character in INVISIBLE:
             text = text.replace(character, "")
         text = unicodedata.normalize("NFC", text)

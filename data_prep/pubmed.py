@@ -120,12 +120,11 @@ def _records(file: IO[bytes], labels: Labels, other_abstracts: bool) -> Iterator
         for _, element in parser.read_events():  # type: ignore[misc]
             since_record = 0
             root = element.getparent()
-            yield from _unknown_before(element)
+            yield from _unknown_before(element, tags)
             if element.tag == "DeleteCitation":
                 yield from _deletions(element)
             else:
                 yield _record(element, labels, other_abstracts)
-            element.clear(keep_tail=True)
         if since_record > RECORD_LIMIT:
             raise Refused(f"more than {RECORD_LIMIT >> 20} MB without the end of a record")
         chunk = file.read(CHUNK)
@@ -151,13 +150,13 @@ def _root_of(head: bytes) -> str:
     return root
 
 
-def _unknown_before(element: _Element) -> Iterator[Record]:
+def _unknown_before(element: _Element, tags: tuple[str, ...]) -> Iterator[Record]:
     """Drop what lies before a record in the tree (or memory would grow), counting elements that we do not know."""
     parent = element.getparent()
     if parent is None:
         return
     while (earlier := element.getprevious()) is not None:
-        if len(earlier) or local_name(earlier) not in (*RECORDS["PubmedArticleSet"], "MedlineCitation", None):
+        if local_name(earlier) not in (*tags, None):
             yield _unknown(earlier)
         parent.remove(earlier)
 

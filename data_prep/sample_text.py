@@ -4,6 +4,7 @@ Nothing here is a fact or a quotation. What is consistent, so that a small model
 to one class, a class acts on one gene, a disease has its organ and its marker.
 """
 
+import re
 from dataclasses import dataclass
 from random import Random
 
@@ -128,6 +129,7 @@ def article(random: Random, known: list[Drug]) -> tuple[str, list[tuple[str, str
         words = fixed | _numbers(random)
         words |= {name.capitalize(): word[0].upper() + word[1:] for name, word in fixed.items()}
         text = template.format(**words).replace("&", "&amp;").replace("<", "&lt;")
+        text = re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
         if random.random() < 0.1:
             text = text.replace(drug.gene, f"<i>{drug.gene}</i>", 1)
         return text.replace("{sup}", "<sup>").replace("{/sup}", "</sup>")

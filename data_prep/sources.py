@@ -19,7 +19,7 @@ class Source:
 
     Attributes:
         name: its path below the given folder; what the ledger calls it.
-        identity: changes when the file does (size and time, or size and ETag).
+        identity: changes when the file does (size and time, or ETag), or the ``.md5`` beside it.
     """
 
     name: str
@@ -82,12 +82,16 @@ def _below(place: str) -> list[Source]:
 def _listed(folder: str) -> list[Source]:
     names = storage.list_files(folder)
     versions = storage.versions(folder)
-    return [Source(name, storage.join(folder, name), versions[name], size) for name, size in names.items()]
+    return [
+        Source(name, storage.join(folder, name), f"{versions[name]} {versions.get(f'{name}.md5', '')}", size)
+        for name, size in names.items()
+    ]
 
 
 def _local(path: Path, name: str) -> Source:
-    state = path.stat()
-    return Source(name, str(path), f"{state.st_size}-{state.st_mtime_ns}", state.st_size)
+    side = path.with_name(f"{path.name}.md5")
+    states = [file.stat() for file in (path, side) if file.exists()]
+    return Source(name, str(path), " ".join(f"{one.st_size}-{one.st_mtime_ns}" for one in states), states[0].st_size)
 
 
 def is_pubmed(name: str) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
@@ -91,7 +92,10 @@ def _check_shards(job: Job, faults: Faults, folder: Path) -> tuple[dict[str, Any
     for split in SPLITS:
         index = _json(storage.join(root, split, "index.json"))
         with _local(storage.join(root, split, DOC_IDS), folder) as path:
-            doc_ids = pq.read_table(path).to_pydict()
+            doc_ids: dict[str, list[Any]] = {"id": [], "sequence": [], "offset": [], "tokens": []}
+            for batch in _batches(path, list(doc_ids), faults, "shards"):
+                for column, values in batch.to_pydict().items():
+                    doc_ids[column] += values
         known |= {f"{split}/index.json", f"{split}/{DOC_IDS}"}
         numbers, length = card["splits"][split], card["max_seq_len"]
         samples = [entry["samples"] for entry in index["shards"]]
@@ -160,6 +164,8 @@ def check_shard(check: ShardCheck) -> tuple[list[str], dict[str, NDArray[np.uint
             return [f"{check.location}: its {algorithm} is not the one in the index"], {}
     if entry["zip_data"]:
         data = decompress(entry["compression"], data)
+    if (holds := int(np.frombuffer(data, np.uint32, 1)[0])) != entry["samples"]:
+        return [f"{check.location}: holds {holds} sequences, but the index says {entry['samples']}"], {}
     tokens = _tokens(data, entry["samples"], check.sequence_length)
     messages = []
     if tokens.size and int(tokens.max()) >= check.vocab_size:
@@ -195,7 +201,7 @@ def _check_documents(
     seen: set[str] = set()
     number, unsound = 0, 0
     for path in _parquet(job, DOCUMENTS, faults, folder):
-        for batch in pq.ParquetFile(path).iter_batches(columns=["id", "text", "sha256"]):
+        for batch in _batches(path, ["id", "text", "sha256"], faults):
             for name, text, expected in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 number += 1
                 unsound += _sha256(text) != expected
@@ -211,7 +217,8 @@ def _check_documents(
     kept = ledger["total"]["kept"]
     faults.check(number == kept, "select", f"{DOCUMENTS}: {number} documents, but the ledger kept {kept}")
     faults.check(number == card["documents"], "shards", f"{MDS}/{CARD}: {card['documents']} documents, not {number}")
-    dropped = sum(pq.ParquetFile(path).metadata.num_rows for path in _parquet(job, DROPPED, faults, folder))
+    drops = (batch for path in _parquet(job, DROPPED, faults, folder) for batch in _batches(path, ["id"], faults))
+    dropped = sum(len(batch) for batch in drops)
     noted = sum(ledger["total"]["dropped"].values())
     faults.check(dropped == noted, "select", f"{DROPPED}: {dropped} rows, but the ledger dropped {noted}")
     return number
@@ -238,6 +245,13 @@ def _parquet(job: Job, name: str, faults: Faults, folder: Path) -> Iterator[Path
             continue
         with _local(storage.join(root, file), folder) as path:
             yield path
+
+
+def _batches(path: Path, columns: list[str], faults: Faults, stage: str = "select") -> Iterator[pa.RecordBatch]:
+    try:
+        yield from pq.ParquetFile(path).iter_batches(columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        faults.check(False, stage, f"{path.name}: cannot be read as Parquet: {error}")
 
 
 @contextmanager

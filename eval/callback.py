@@ -40,7 +40,7 @@ class ScoreCheckpoints(Callback):
         data: the folder with the official files.
         tokenizer: a folder with ``tokenizer.json``.
         interval: such as ``500ba``, ``1000000000tok``, ``100000sp`` or ``1ep``.
-        limit: questions of each task, the first in the order of a hash of their ids (see ``load_questions``); None: all.
+        limit: questions of each task, the first in the order of a hash of their ids (``load_questions``); None: all.
         device_eval_batch_size: rows a forward pass; a question has one row for each option.
         max_seq_len: tokens that the model reads. Longer questions are not cut, they count as wrong.
         results_folder: where to write ``epE-baB.json`` and ``epE-baB.items.jsonl`` (local or s3://); None writes none.

@@ -21,7 +21,7 @@ p.lead {{ color: #52606d; margin-top: 0; }}
 .tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem; margin: 1.4rem 0; }}
 .tile {{ border: 1px solid #e4e7eb; border-radius: 6px; padding: .7rem .9rem; }}
 .tile b {{ display: block; font-size: 1.35rem; }} .tile span {{ color: #52606d; font-size: .85rem; }}
-.plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 1rem; }}
+.plots {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(24rem, 1fr)); gap: 1rem; }}
 figure {{ margin: 0; border: 1px solid #e4e7eb; border-radius: 6px; padding: .6rem; }}
 figure svg {{ width: 100%; height: auto; }} figcaption {{ font-size: .85rem; color: #52606d; }}
 table {{ border-collapse: collapse; }} td, th {{ padding: .15rem .9rem .15rem 0; text-align: left; }}

@@ -29,7 +29,7 @@ def test_ledger_adds_up_for_every_file(tmp_path: Path) -> None:
 def test_every_record_ends_in_one_place_with_its_reason(tmp_path: Path) -> None:
     pubmed_file(
         tmp_path / "in" / "a.xml", article(1), article(2, None), article(3, None, title=""), article(None),
-        article(4, "Kept though retracted?", more=RETRACTED), article(5, "Text."), article(6, "In French.", language="fre"),
+        article(4, "Retracted.", more=RETRACTED), article(5, "Text."), article(6, "French.", language="fre"),
         "<PubmedPreprint/>",
     )  # fmt: skip
     out = select(tmp_path)

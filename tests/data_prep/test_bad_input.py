@@ -1,0 +1,221 @@
+"""A file is used whole or refused whole; the rest goes on; nothing outside the file is ever read."""
+
+import contextlib
+import gzip
+import os
+import re
+import resource
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from random import Random
+
+import pytest
+from made import HEAD, YAML, article, documents, ledger, prepare, pubmed_file
+
+from base.errors import PartlyRefused, UserError
+from data_prep.pubmed import read_pubmed
+from data_prep.refusal import Refused
+from data_prep.sample import write_sample
+from data_prep.schema import Sample
+
+GOOD = f"{HEAD}<PubmedArticleSet>{article(1)}{article(2)}</PubmedArticleSet>".encode()
+BOMB = (
+    '<!DOCTYPE PubmedArticleSet [<!ENTITY a "aaaaaaaaaa">'
+    + "".join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+    + "]>"
+)
+
+
+def refusal(path: Path, data: bytes) -> str:
+    path.write_bytes(data)
+    with pytest.raises(Refused) as caught:
+        list(read_pubmed(path))
+    return str(caught.value)
+
+
+def test_entity_bomb_is_refused(tmp_path: Path) -> None:
+    for place in ("<PubmedArticle>&i;</PubmedArticle>", '<PubmedArticle x="&i;"/>'):
+        bomb = f"{BOMB}<PubmedArticleSet>{place}</PubmedArticleSet>".encode()
+        assert "declares entities" in refusal(tmp_path / "a.xml", bomb)
+        assert "declares entities" in refusal(tmp_path / "a.xml.gz", gzip.compress(bomb))
+
+
+def test_no_dtd_and_no_entity_is_fetched(tmp_path: Path) -> None:
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.5)
+
+        def listen() -> None:
+            with contextlib.suppress(TimeoutError):
+                asked.append(server.accept())
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/x.dtd"
+        (tmp_path / "dtd").write_text("<!ELEMENT PubmedArticleSet ANY>")
+        for system in (url, f"file://{tmp_path}/dtd"):
+            external = GOOD.replace(b"https://dtd.nlm.nih.gov/ncbi/pubmed/out/pubmed_250101.dtd", system.encode())
+            (tmp_path / "a.xml").write_bytes(external)
+            assert len(list(read_pubmed(tmp_path / "a.xml"))) == 2
+        secret = tmp_path / "secret"
+        secret.write_text("secret")
+        for declared in (f'<!ENTITY x SYSTEM "file://{secret}">', f'<!ENTITY % x SYSTEM "{url}"> %x;'):
+            xml = f"<!DOCTYPE PubmedArticleSet [{declared}]><PubmedArticleSet>{article(1, '&x;')}</PubmedArticleSet>"
+            assert "declares entities" in refusal(tmp_path / "b.xml", xml.encode())
+        thread.join()
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("cut.xml.gz", gzip.compress(GOOD)[:-30], "cut off"),
+        (
+            "flipped.xml.gz",
+            gzip.compress(GOOD)[:60] + bytes(20) + gzip.compress(GOOD)[80:],
+            "damaged|sound|well-formed",
+        ),
+        ("crc.xml.gz", gzip.compress(GOOD)[:-8] + bytes(8), "not a sound gzip"),
+        ("tail.xml.gz", gzip.compress(GOOD) + b"garbage", "not a sound gzip"),
+        ("cut.xml", GOOD[: len(GOOD) * 2 // 3], "not well-formed"),
+        ("open.xml", GOOD.removesuffix(b"</PubmedArticleSet>"), "not well-formed"),
+        ("middle.xml", GOOD.replace(b"Text.", b"a & b", 1), "not well-formed"),
+        ("twice.xml", GOOD + GOOD, "not well-formed"),
+        ("latin.xml", GOOD.replace(b"Text.", "Müller".encode("latin-1")), "not well-formed"),
+        ("declared.xml", GOOD.replace(b'"utf-8"', b'"iso-8859-1"'), "encoded in iso-8859-1"),
+        ("utf16.xml", GOOD.decode().replace('"utf-8"', '"utf-16"').encode("utf-16"), "not PubMed XML"),
+        ("entity.xml", GOOD.replace(b"Text.", b"5&micro;g"), "micro"),
+        ("empty.xml", b"", "is empty"),
+        ("none.xml", f"{HEAD}<PubmedArticleSet></PubmedArticleSet>".encode(), "holds no citation"),
+        ("page.xml", b"<!DOCTYPE html><html><body>503</body></html>", "its root is html"),
+        ("jats.xml", b"<article><front/></article>", "its root is article"),
+        ("text.xml", b"PMID- 1\nTI  - not XML\n", "not PubMed XML"),
+        ("binary.xml.gz", gzip.compress(os.urandom(5000)), "not PubMed XML"),
+    ],
+)
+def test_a_damaged_file_is_refused_with_its_reason(tmp_path: Path, name: str, data: bytes, reason: str) -> None:
+    assert re.search(reason, refusal(tmp_path / name, data))
+
+
+def test_a_record_beyond_all_measure_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "huge.xml.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(f"{HEAD}<PubmedArticleSet><PubmedArticle><MedlineCitation>".encode())
+        for _ in range(80):
+            file.write(b"<x>" + b"a" * (1 << 20) + b"</x>")
+    with pytest.raises(Refused, match="64 MB without the end of a record"):
+        list(read_pubmed(path))
+
+
+def test_the_rest_goes_on_and_the_refused_are_in_ledger_and_message(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    pubmed_file(folder / "good.xml", article(1), article(2, "Other text."))
+    (folder / "cut.xml.gz").write_bytes(gzip.compress(GOOD)[:-30])
+    pubmed_file(folder / "sum.xml", article(3))
+    (folder / "sum.xml.md5").write_text(f"MD5(sum.xml)= {'0' * 32}\n")
+    for _ in range(2):  # the second time everything is done before, and it is said again all the same
+        with pytest.raises(PartlyRefused, match=r"(?s)2 input file.*cut\.xml\.gz: .*sum\.xml: its MD5"):
+            prepare(folder, tmp_path / "out", "download", "parse", "select")
+    assert set(documents(tmp_path / "out")) == {"pmid:1", "pmid:2"}
+    book = ledger(tmp_path / "out")
+    assert [file["name"] for file in book["refused_files"]] == ["cut.xml.gz", "sum.xml"]
+    assert set(book["files"]) == {"good.xml"}
+    (folder / "cut.xml.gz").write_bytes(gzip.compress(GOOD))
+    (folder / "sum.xml.md5").unlink()
+    prepare(folder, tmp_path / "out", "download", "parse", "select")
+    assert set(documents(tmp_path / "out")) == {"pmid:1", "pmid:2"}
+    assert ledger(tmp_path / "out")["refused_files"] == []
+
+
+@pytest.mark.parametrize(
+    ("pubmed", "message"),
+    [
+        ("nowhere", "no such file or folder"),
+        ("empty", "holds no .xml or .xml.gz file"),
+        ("empty/*.gz", "no file matches"),
+        ("bad", r"(?s)no file could be used.*page\.xml"),
+        ("ftp://host/x", "only local paths and s3://"),
+    ],
+)
+def test_nothing_to_read_is_for_the_user_to_mend(tmp_path: Path, pubmed: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "page.xml").write_text("<html/>")
+    place = pubmed if "://" in pubmed else tmp_path / pubmed
+    with pytest.raises(UserError, match=message):
+        prepare(place, tmp_path / "out")
+
+
+def test_unknown_stages_and_settings_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no such stage: card\. The stages are: download, parse, select"):
+        prepare("sample", tmp_path, "card")
+    with pytest.raises(UserError, match=r"(?s)3 faults.*did you mean parse\.labels.*vocab_size.*shards\.packing"):
+        prepare("sample", tmp_path, "shards.packing=best", "tokenizer.vocab_size=70000", "parse.lables=keep")
+    with pytest.raises(UserError, match="work: must name a local folder"):
+        prepare("sample", "s3://bucket/x")
+    with pytest.raises(UserError, match="shards needs download, which has not been done"):
+        prepare("sample", tmp_path, "shards")
+
+
+def limited(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [4_000, 20_000, 60_000])
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing_that_counts_as_whole(tmp_path: Path, size: int) -> None:
+    command = [sys.executable, "-m", "data_prep", YAML, "pubmed=sample", f"out={tmp_path}", "executor.workers=1"]
+    command += ["sample.citations=600", "download", "parse", "select", "tokenizer"]
+    run = subprocess.run(command, preexec_fn=lambda: limited(size), capture_output=True, text=True, timeout=120)
+    assert run.returncode == 2 and "cannot be written" in run.stderr and "Traceback" not in run.stderr, run.stderr
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    whole = tmp_path / "other"
+    other = [argument.replace(f"out={tmp_path}", f"out={whole}") for argument in command]
+    assert subprocess.run(other, capture_output=True, timeout=120).returncode == 0
+    for name in ("ledger.json", "tokenizer/tokenizer.json"):
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_damage_anywhere_is_read_or_refused_but_never_crashes(tmp_path: Path) -> None:
+    random = Random(1)
+    (name, *_) = write_sample(tmp_path, Sample(citations=50, files=2))
+    packed = (tmp_path / name).read_bytes()
+    plain = gzip.decompress(packed)
+    pieces = (
+        b"<",
+        b">",
+        b"&",
+        b"&x;",
+        b"</PMID>",
+        b"<PMID>",
+        b"\x00",
+        b"\xff",
+        b"<![CDATA[",
+        b"<!--",
+        b"<DeleteCitation>",
+    )
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(400):
+        data = bytearray(random.choice((packed, plain)))
+        place = random.randrange(len(data))
+        match random.randrange(4):
+            case 0:
+                data[place] ^= 1 << random.randrange(8)
+            case 1:
+                data[place:place] = random.choice(pieces)
+            case 2:
+                del data[place : place + random.randrange(1, 200)]
+            case 3:
+                del data[place:]
+        (tmp_path / "damaged").write_bytes(data)
+        try:
+            list(read_pubmed(tmp_path / "damaged"))
+            outcomes["read"] += 1
+        except Refused:
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 5, outcomes

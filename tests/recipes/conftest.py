@@ -1,0 +1,131 @@
+"""A small model, small data in the real formats, and the real launcher."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from data_prep.tokenizer import train, write_tokenizer
+from recipes.metrics import read_metrics, series
+from recipes.report import LOSS
+
+ROOT = Path(__file__).parents[2]
+
+LENGTH, SEQUENCES = 64, 50
+
+# 50 sequences, 4 a batch: 12 batches an epoch, so a run of 20 crosses its end.
+SMALL = {
+    "max_seq_len": LENGTH,
+    "model": {"name": "gpt", "d_model": 32, "n_heads": 2, "n_layers": 2},
+    "optimizer": {"name": "decoupled_adamw", "lr": 1e-3, "weight_decay": 1e-4},
+    "scheduler": {"name": "cosine_with_warmup", "t_warmup": "2ba"},
+    "algorithms": {"gradient_clipping": {"clipping_type": "norm", "clipping_threshold": 1.0}},
+    "global_train_batch_size": 4,
+    "device_train_microbatch_size": 2,
+    "max_duration": "20ba",
+    "precision": "fp32",
+    "autoresume": True,
+    "save_interval": "5ba",
+}
+
+
+@dataclass
+class Run:
+    """A training YAML of its own folder, launched with the real ``composer``."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def command(self, ranks: int, *overrides: str) -> list[str]:
+        launcher = [sys.executable, "-m", "composer.cli.launcher", "-n", str(ranks)]
+        return [*launcher, "train.py", str(self.folder / "run.yaml"), *overrides]
+
+    def start(self, ranks: int, *overrides: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            self.command(ranks, *overrides), cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"} | self.environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def train(self, ranks: int, *overrides: str) -> str:
+        process = self.start(ranks, *overrides)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+        return output
+
+    def train_and_kill(self, ranks: int, at_batch: int, *overrides: str) -> None:
+        """SIGKILL to the launcher and all that it started, once ``at_batch`` batches are logged."""
+        process = self.start(ranks, *overrides)
+        deadline = time.monotonic() + 120
+        while at_batch not in self.metrics():
+            assert process.poll() is None and time.monotonic() < deadline, "it ended or hung before it could be killed"
+            time.sleep(0.02)
+        for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+            try:
+                one.send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+        process.communicate()
+
+    def metrics(self) -> dict[int, dict[str, Any]]:
+        path = self.folder / "run" / "metrics.jsonl"
+        return read_metrics(path) if path.exists() else {}
+
+    def losses(self) -> list[float]:
+        return series(self.metrics(), LOSS)[1]
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer and packed sequences, as data_prep writes them."""
+    from streaming import MDSWriter
+
+    folder = tmp_path_factory.mktemp("packed")
+    tokenizer = train(iter([["the dose was given to the patient and the dose was low"] * 20]), 300, 2)
+    (folder / "tokenizer").mkdir()
+    write_tokenizer(tokenizer, folder / "tokenizer", LENGTH)
+    random = np.random.default_rng(0)
+    columns = {"tokens": f"ndarray:uint16:{LENGTH}"}
+    with MDSWriter(out=str(folder / "mds" / "train"), columns=columns, hashes=["sha1"], size_limit=4096) as writer:
+        for _ in range(SEQUENCES):
+            start = random.integers(tokenizer.get_vocab_size())
+            tokens = (start + 3 * np.arange(LENGTH)) % tokenizer.get_vocab_size()
+            writer.write({"tokens": tokens.astype(np.uint16)})
+    return folder
+
+
+@pytest.fixture
+def new_run(tmp_path: Path, packed: Path):
+    def new_run(name: str, **changes: Any) -> Run:
+        folder = tmp_path / name
+        folder.mkdir()
+        shutil.copytree(packed / "mds", folder / "mds")
+        loader = {
+            "name": "text",
+            "dataset": {"remote": str(folder / "mds"), "local": str(folder / "cache"), "split": "train",
+                        "shuffle": True, "shuffle_seed": 3, "num_canonical_nodes": 1},
+        }  # fmt: skip
+        places = {
+            "run_name": name,
+            "run_folder": str(folder / "run"),
+            "save_folder": str(folder / "checkpoints"),
+            "tokenizer": {"name": str(packed / "tokenizer")},
+            "train_loader": loader,
+        }
+        (folder / "run.yaml").write_text(json.dumps({**SMALL, **places, **changes}))
+        return Run(folder)
+
+    return new_run

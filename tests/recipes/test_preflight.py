@@ -1,0 +1,115 @@
+"""Whatever is wrong is said before torch is imported, all at once, with exit code 2."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from recipes.preflight import preflight
+from recipes.run_sheet import memory_by_part, run_sheet
+from recipes.schema import FSDP, Training
+
+ROOT = Path(__file__).parents[2]
+
+
+def train_py(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "train.py", *arguments], cwd=ROOT, capture_output=True, text=True, env=os.environ | environment
+    )
+
+
+def test_the_2_7b_run_sheet_is_printed_without_a_gpu_or_torch():
+    start = time.monotonic()
+    result = train_py("yamls/biomedlm.yaml", "--check", "variables.bucket=/nonexistent/bucket")
+    assert result.returncode == 2 or result.returncode == 0
+    assert "2,594,247,680" in result.stdout
+    assert "286,103" in result.stdout  # batches: 300e9 tokens of 1,048,576
+    assert "16.550 GFLOP" in result.stdout
+    assert "128 x a100_40gb" in result.stdout
+    assert time.monotonic() - start < 10
+    modules = subprocess.run(
+        [sys.executable, "-X", "importtime", "train.py", "yamls/biomedlm.yaml", "--check"],
+        cwd=ROOT, capture_output=True, text=True,
+    ).stderr  # fmt: skip
+    assert " torch\n" not in modules and " composer\n" not in modules
+
+
+def test_three_faults_of_the_training_configuration_are_reported_together():
+    result = train_py(
+        "yamls/biomedlm.yaml", "fsdp_config.shardin_strategy=FULL_SHARD", "optimizer.lr=fast", "max_duration=3weeks"
+    )
+    assert result.returncode == 2
+    assert "3 faults" in result.stderr
+    assert "did you mean fsdp_config.sharding_strategy?" in result.stderr
+    assert "optimizer.lr" in result.stderr and "max_duration" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_callback_keys_are_checked():
+    result = train_py("yamls/quickstart.yaml", "callbacks.score_checkpoints.intervall=3ba", "--check")
+    assert result.returncode == 2
+    assert "did you mean callbacks.score_checkpoints.interval?" in result.stderr
+
+
+def test_a_wrong_s3_key_is_a_clear_error_with_exit_code_2(s3, new_run):
+    run = new_run("wrong-key", save_folder=s3.location("runs"))
+    result = train_py(str(run.folder / "run.yaml"), "--check", AWS_SECRET_ACCESS_KEY="wrong")
+    assert result.returncode == 2
+    assert "AWS_SECRET_ACCESS_KEY" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def config(run, **changes) -> Training:
+    return Training.model_validate({**json.loads((run.folder / "run.yaml").read_text()), **changes})
+
+
+def test_a_sound_run_has_no_faults_and_its_sheet_counts_the_data(new_run):
+    found = preflight(config(new_run("sound")), world_size=2, probe_writing=True)
+    assert found.faults == [] and found.missing == []
+    assert found.samples == 50 and found.batches == 20
+    assert "50 sequences of 64" in run_sheet(config(new_run("again")), found, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"global_train_batch_size": 5, "device_train_microbatch_size": 1}, "not divisible by the 2 ranks"),
+        ({"device_train_microbatch_size": 4}, "device_train_microbatch_size"),
+        ({"max_seq_len": 128}, "max_seq_len: 128, but the shards hold ndarray:uint16:64"),
+        ({"global_train_batch_size": 200}, "there are 50 sequences"),
+        ({"model": {"name": "gpt", "d_model": 32, "n_heads": 2, "n_layers": 2, "vocab_size": 100}}, "smaller than"),
+    ],
+)
+def test_what_cannot_train_is_refused_with_the_reason(new_run, changes, fault):
+    found = preflight(config(new_run("faulty"), **changes), world_size=2, probe_writing=False)
+    assert any(fault in text for text in found.faults), found
+
+
+def test_a_tokenizer_that_did_not_write_the_shards_is_refused(new_run):
+    run = new_run("other-tokenizer")
+    (run.folder / "mds" / "card.json").write_text(json.dumps({"tokenizer_sha256": "0" * 64, "vocab_size": 10}))
+    found = preflight(config(run), world_size=1, probe_writing=False)
+    assert any("not the tokenizer that wrote the shards" in fault for fault in found.faults)
+
+
+def test_a_folder_with_checkpoints_is_not_trained_into_unless_resuming(new_run):
+    run = new_run("used")
+    (run.checkpoints / "ep0-ba5").mkdir(parents=True)
+    (run.checkpoints / "ep0-ba5" / "__0_0.distcp").write_bytes(b"half")
+    assert any("autoresume" in fault for fault in preflight(config(run, autoresume=False), 1, False).faults)
+    found = preflight(config(run), 1, False)
+    assert found.faults == [] and found.resume_from is None
+    assert any("has no manifest" in warning for warning in found.warnings)
+
+
+def test_the_memory_estimate_counts_16_bytes_a_parameter_over_the_shards():
+    from model.config import GPTConfig
+
+    parts = memory_by_part(GPTConfig(), FSDP(), world_size=8, microbatch=8, bf16=True)
+    states = parts["parameters"] + parts["gradients"] + parts["Adam moments"]
+    assert states == pytest.approx(16 * 2_594_247_680 / 8)
