@@ -145,10 +145,11 @@ def _loop(config: Training, samples: list[Any], losses: list[float], way: Way) -
     warmup, total = parse_time(config.scheduler.t_warmup)[0], parse_time(config.max_duration)[0]
     end = config.scheduler.alpha_f
 
-    def multiplier(step: int) -> float:
-        if step < warmup:
-            return step / warmup
-        return end + (1 - end) * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
+    def multiplier(batch: int) -> float:
+        done = max(batch - 1, 0)  # Composer steps its schedulers before it counts the batch: two batches get the first
+        if done < warmup:
+            return done / warmup
+        return end + (1 - end) * (1 + math.cos(math.pi * (done - warmup) / (total - warmup))) / 2
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)
     batches: Iterator[Any] = iter(_loader(samples))
