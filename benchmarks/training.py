@@ -32,7 +32,7 @@ def measure(arguments: list[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each way (the first only warms up)")
+    parser.add_argument("--rounds", type=int, default=6, help="turns of each way (the first only warms up)")
     parser.add_argument("--steps", type=int, default=3, help="steps a turn (the first of them does not count)")
     given = parser.parse_args(arguments)
     # In a process of its own, since malloc and OpenMP read their settings when a process starts.
