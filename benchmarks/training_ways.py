@@ -26,8 +26,8 @@ from model.huggingface import config_to_huggingface, weights_to_huggingface
 from recipes import build
 from recipes.schema import Training, parse_time
 
-VOCABULARY, LENGTH, BATCH = 28_896, 512, 2
-SHAPE = ["model.d_model=384", "model.n_heads=6", "model.n_layers=6", "model.scale_attn_by_inverse_layer_idx=false"]
+VOCABULARY, LENGTH, BATCH = 28_896, 512, 8
+SHAPE = ["model.d_model=256", "model.n_heads=4", "model.n_layers=6", "model.scale_attn_by_inverse_layer_idx=false"]
 BATCHES = [f"max_seq_len={LENGTH}", f"global_train_batch_size={BATCH}", f"device_train_microbatch_size={BATCH}"]
 WITHOUT = ["callbacks.score_checkpoints=null", "save_folder=null", "autoresume=false", "progress_bar=false"]
 DROPOUTS = (0.1, 0.0)
@@ -145,10 +145,11 @@ def _loop(config: Training, samples: list[Any], losses: list[float], way: Way) -
     warmup, total = parse_time(config.scheduler.t_warmup)[0], parse_time(config.max_duration)[0]
     end = config.scheduler.alpha_f
 
-    def multiplier(step: int) -> float:
-        if step < warmup:
-            return step / warmup
-        return end + (1 - end) * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
+    def multiplier(batch: int) -> float:
+        done = max(batch - 1, 0)  # Composer steps its schedulers before it counts the batch: two batches get the first
+        if done < warmup:
+            return done / warmup
+        return end + (1 - end) * (1 + math.cos(math.pi * (done - warmup) / (total - warmup))) / 2
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)
     batches: Iterator[Any] = iter(_loader(samples))

@@ -13,8 +13,7 @@ from base.errors import UserError
 from eval.task import Questions, load_questions
 from eval.tasks import TASKS
 from model.checkpoint import NAME, resolve
-
-Positive = Annotated[int, Field(gt=0)]
+from recipes.schema import Positive
 
 
 def _given(model: Any) -> Any:
