@@ -23,7 +23,7 @@ from base.progress import say
 from benchmarks.training import BARS
 from model.composer_gpt import collate, token_count
 from model.huggingface import config_to_huggingface, weights_to_huggingface
-from recipes import build
+from recipes import build, parallel
 from recipes.schema import Training, parse_time
 
 VOCABULARY, LENGTH, BATCH = 28_896, 512, 8
@@ -109,7 +109,7 @@ def _trainer(config: Training, samples: list[Any], losses: list[float]) -> Run:
         max_duration=config.max_duration,
         precision=config.precision,
         device_train_microbatch_size=config.device_train_microbatch_size,
-        parallelism_config=build.build_parallelism(config.fsdp_config),
+        parallelism_config=parallel.build_parallelism(config.fsdp_config),
         callbacks=[clock, *build.build_callbacks(config, shape, Path())],
         loggers=build.build_loggers(config, None),
         progress_bar=False,

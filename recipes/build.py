@@ -1,6 +1,5 @@
 """From the configuration to Composer's objects: one plain function each."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,7 @@ from composer.core import DataSpec
 from composer.loggers import LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
 from composer.optim import ComposerScheduler, CosineAnnealingWithWarmupScheduler
 from composer.utils import dist
-from composer.utils.parallelism import FSDP2Config
 from streaming import StreamingDataLoader, StreamingDataset
-from torch.distributed.device_mesh import init_device_mesh
 
 from eval.callback import ScoreCheckpoints
 from model.composer_gpt import ComposerGPT, collate, token_count
@@ -69,26 +66,6 @@ def build_optimizer(config: schema.DecoupledAdamW, model: torch.nn.Module) -> to
 
 def build_scheduler(config: schema.CosineWithWarmup) -> ComposerScheduler:
     return CosineAnnealingWithWarmupScheduler(t_warmup=config.t_warmup, t_max=config.t_max, alpha_f=config.alpha_f)
-
-
-def build_parallelism(config: schema.FSDP) -> dict[str, FSDP2Config]:
-    """FSDP2 as an object: handed over as a dictionary it would be dropped without a word (Composer 0.32.1)."""
-    mesh = None
-    if config.data_parallel_shard_degree is not None:
-        shape = (dist.get_world_size() // config.data_parallel_shard_degree, config.data_parallel_shard_degree)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        mesh = init_device_mesh(device, shape, mesh_dim_names=("data_parallel_replicate", "data_parallel_shard"))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="FSDP2 Config/APIs are experimental")  # known, pinned and tested
-        fsdp = FSDP2Config(
-            device_mesh=mesh,
-            reshard_after_forward=config.sharding_strategy != "SHARD_GRAD_OP",
-            mixed_precision=config.mixed_precision,
-            activation_checkpointing=config.activation_checkpointing,
-            activation_cpu_offload=config.activation_cpu_offload,
-            state_dict_type="sharded",
-        )
-    return {"fsdp": fsdp}
 
 
 def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path) -> list[Callback]:

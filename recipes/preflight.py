@@ -147,9 +147,6 @@ def _ranks(config: Training, world_size: int, found: Findings) -> None:
         found.faults.append(
             f"device_train_microbatch_size: {micro} does not divide the {each} sequences of each of {world_size} ranks"
         )
-    degree = config.fsdp_config.data_parallel_shard_degree
-    if degree is not None and world_size % degree:
-        found.faults.append(f"fsdp_config.data_parallel_shard_degree: {degree} does not divide {world_size} ranks")
 
 
 def _checkpoints(config: Training, world_size: int, found: Findings) -> None:

@@ -9,7 +9,7 @@ from composer.utils import dist, get_device
 
 from base import storage
 from base.configuration import dump_configuration
-from recipes import build
+from recipes import build, parallel
 from recipes.callbacks.random_state import RestoreRandomState
 from recipes.preflight import Findings
 from recipes.resume import fetch_newest
@@ -46,7 +46,7 @@ def pretrain(config: Training, found: Findings) -> None:
         max_duration=config.max_duration,
         precision=config.precision,
         device_train_microbatch_size=config.device_train_microbatch_size,
-        parallelism_config=build.build_parallelism(config.fsdp_config),
+        parallelism_config=parallel.build_parallelism(config.fsdp_config),
         callbacks=[restore_random_state, *build.build_callbacks(config, found.model, tokenizer)],
         loggers=build.build_loggers(config, found.batches),
         progress_bar=False,
@@ -55,6 +55,7 @@ def pretrain(config: Training, found: Findings) -> None:
         load_path=str(resume_from) if resume_from else None,
         load_strict_model_weights=True,
     )
+    parallel.average_gradients(model)
     if resume_from is not None:
         restore_random_state.saved, trainer._rng_state = trainer._rng_state, None
         dist.barrier()

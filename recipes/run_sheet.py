@@ -80,7 +80,6 @@ def memory_by_part(model: GPTConfig, fsdp: FSDP, world_size: int, microbatch: in
     Parameters, gradients and the two Adam moments are fp32 and sharded; under bf16 the units in use are gathered in
     bf16 (two blocks and the root, or all with SHARD_GRAD_OP).
     """
-    shards = fsdp.data_parallel_shard_degree or world_size
     block = (model.n_parameters - (model.vocab_size + model.max_seq_len) * model.d_model) / model.n_layers
     width = 2 if bf16 else 4
     gathered = 2 * block + (model.vocab_size + model.max_seq_len) * model.d_model
@@ -90,9 +89,9 @@ def memory_by_part(model: GPTConfig, fsdp: FSDP, world_size: int, microbatch: in
     units = RECOMPUTED_UNITS if fsdp.activation_checkpointing else ACTIVATION_UNITS
     logits = microbatch * model.max_seq_len * model.vocab_size
     return {
-        "parameters": 4 * model.n_parameters / shards,
-        "gradients": 4 * model.n_parameters / shards,
-        "Adam moments": 8 * model.n_parameters / shards,
+        "parameters": 4 * model.n_parameters / world_size,
+        "gradients": 4 * model.n_parameters / world_size,
+        "Adam moments": 8 * model.n_parameters / world_size,
         "gathered units": width * gathered,
         "activations": token_layers * model.d_model * units * width / 2,
         "logits and loss": 14.0 * logits,

@@ -120,8 +120,7 @@ class Algorithms(Section):
 class FSDP(Section):
     """FSDP2, under the names that users of FSDP1 in llm-foundry know."""
 
-    sharding_strategy: Literal["FULL_SHARD", "SHARD_GRAD_OP", "HYBRID_SHARD"] = "FULL_SHARD"
-    data_parallel_shard_degree: Positive | None = None  # HYBRID_SHARD: ranks that share one copy of the parameters
+    sharding_strategy: Literal["FULL_SHARD", "SHARD_GRAD_OP"] = "FULL_SHARD"
     mixed_precision: Literal["DEFAULT", "PURE", "FULL"] = "DEFAULT"
     activation_checkpointing: bool = False
     activation_cpu_offload: bool = False
@@ -217,7 +216,7 @@ class Training(Schema):
     @classmethod
     def cross_checks(cls) -> list[Callable[[Any], Iterable[tuple[str, str]]]]:
         return [_heads_divide_width, _warmup_ends_before_the_run, _microbatch_fits, _cache_has_a_source,
-                _resume_has_a_place, _hybrid_has_a_degree, _time_units_fit]  # fmt: skip
+                _resume_has_a_place, _time_units_fit]  # fmt: skip
 
     def gpt_config(self, vocab_size: int) -> GPTConfig:
         """The shape, with the vocabulary size filled in."""
@@ -276,12 +275,6 @@ def _cache_has_a_source(c: Training) -> Faults:
 def _resume_has_a_place(c: Training) -> Faults:
     if c.autoresume and c.save_folder is None:
         yield "autoresume", "needs save_folder: there is nowhere to resume from"
-
-
-def _hybrid_has_a_degree(c: Training) -> Faults:
-    hybrid = c.fsdp_config.sharding_strategy == "HYBRID_SHARD"
-    if hybrid != (c.fsdp_config.data_parallel_shard_degree is not None):
-        yield "fsdp_config.data_parallel_shard_degree", "belongs with sharding_strategy: HYBRID_SHARD, and only there"
 
 
 def _time_units_fit(c: Training) -> Faults:
