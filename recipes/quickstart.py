@@ -33,7 +33,7 @@ from recipes.metrics import read_metrics, series
 from recipes.report import LOSS, NORM, write_report
 
 RANKS = 2
-KILL_AT_BATCH = 60  # between two saves (48 and 72), past the middle of the run
+KILL_AT_BATCH = 50  # between two saves (40 and 60), past the middle of the run
 KILL_TIMEOUT = 1200
 PROMPT = "The patients were"
 # glibc gives every large tensor back to the kernel and takes it again: up to a third of the time of a small model.
