@@ -8,17 +8,18 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import save_file
+from typing import TYPE_CHECKING, Any
 
 from base import storage
 from base.errors import UserError, run_command
 from base.progress import say
 from model.checkpoint import MANIFEST, TOKENIZER_FILES, resolve
-from model.huggingface import config_to_huggingface, weights_to_huggingface
-from model.load import Loaded, open_model
+from model.config import GPTConfig
+
+if TYPE_CHECKING:  # torch takes seconds to import; --help does not wait for it
+    import torch
+
+    from model.load import Loaded
 
 TOLERANCE = 1e-3  # of logits, fp32, after the last layer; the 2.7B model's are in the tens
 PROOF_TOKENS = 64
@@ -59,8 +60,12 @@ def export_huggingface(checkpoint: str, out: Path) -> dict[str, Any]:
     Raises:
         UserError: the checkpoint is not there or damaged, ``out`` is taken, or the logits differ.
     """
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"--out {out}: is there already and not empty; choose another, or delete it")
+    import torch
+
+    from model.load import open_model
+
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"--out {out}: is there already and not an empty folder; choose another, or delete it")
     checkpoint = resolve(checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -93,7 +98,11 @@ def export_huggingface(checkpoint: str, out: Path) -> dict[str, Any]:
     return {"path": str(out), **record}
 
 
-def _write(loaded: Loaded, folder: Path) -> None:
+def _write(loaded: "Loaded", folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    from model.huggingface import config_to_huggingface, weights_to_huggingface
+
     config = config_to_huggingface(loaded.model.config, loaded.end_of_text)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     ends = {"bos_token_id": loaded.end_of_text, "eos_token_id": loaded.end_of_text}
@@ -106,14 +115,17 @@ def _write(loaded: Loaded, folder: Path) -> None:
             shutil.copyfile(loaded.folder / name, folder / name)
 
 
-def _proof_ids(loaded: Loaded) -> torch.Tensor:
+def _proof_ids(loaded: "Loaded") -> "torch.Tensor":
     """1 T: ids spread over the vocabulary, the same each time."""
+    import torch
+
     length = min(PROOF_TOKENS, loaded.model.config.max_seq_len)
     generator = torch.Generator().manual_seed(0)
     return torch.randint(loaded.model.config.vocab_size, (1, length), generator=generator)
 
 
-def _logits_of_transformers(folder: Path, ids: torch.Tensor) -> torch.Tensor:
+def _logits_of_transformers(folder: Path, ids: "torch.Tensor") -> "torch.Tensor":
+    import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
@@ -123,8 +135,6 @@ def _logits_of_transformers(folder: Path, ids: torch.Tensor) -> torch.Tensor:
 
 def _card(title: str, manifest: dict[str, Any], record: dict[str, Any]) -> str:
     import transformers
-
-    from model.config import GPTConfig
 
     config = GPTConfig(**manifest["model"])
     return CARD.format(

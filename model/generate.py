@@ -5,19 +5,21 @@ python -m model.generate --model exported --prompt "The patient was given"
 
 import argparse
 from collections.abc import Iterator
-
-import torch
+from typing import TYPE_CHECKING
 
 from base.errors import UserError, run_command
-from model.gpt import GPT
-from model.load import open_model
+
+if TYPE_CHECKING:  # torch takes seconds to import; --help does not wait for it
+    from model.gpt import GPT
 
 
-def generate(model: GPT, ids: list[int], max_new_tokens: int, temperature: float, seed: int) -> Iterator[int]:
+def generate(model: "GPT", ids: list[int], max_new_tokens: int, temperature: float, seed: int) -> Iterator[int]:
     """Yield the ids that follow ``ids``; the most likely ones at temperature 0, else drawn.
 
     Beyond the learned positions the oldest tokens drop out of sight.
     """
+    import torch
+
     generator = torch.Generator().manual_seed(seed)
     for _ in range(max_new_tokens):
         window = torch.tensor([ids[-model.config.max_seq_len :]])  # 1 T
@@ -36,6 +38,8 @@ def continuation(location: str, prompt: str, max_new_tokens: int, temperature: f
 
     An empty prompt starts a new document.
     """
+    from model.load import open_model
+
     with open_model(location) as loaded:
         ids = loaded.tokenizer.encode(prompt, add_special_tokens=False).ids or [loaded.end_of_text]
         new: list[int] = []

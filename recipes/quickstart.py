@@ -222,7 +222,8 @@ def _train_and_kill(run: Quickstart) -> int:
 
 def _summarise(run: Quickstart, source: str, resume: dict[str, Any], continuation: str) -> dict[str, Any]:
     data = run.server.location("data")
-    ledger = json.loads(storage.read_bytes(storage.join(data, "ledger.json")))["total"]
+    whole_ledger = json.loads(storage.read_bytes(storage.join(data, "ledger.json")))
+    ledger = whole_ledger["total"]
     card = json.loads(storage.read_bytes(storage.join(data, "mds", "card.json")))
     tokenizer = json.loads(storage.read_bytes(storage.join(data, "tokenizer", "report.json")))
     export = json.loads((run.out / "exported" / "export.json").read_text())
@@ -246,6 +247,7 @@ def _summarise(run: Quickstart, source: str, resume: dict[str, Any], continuatio
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
             "machine": f"{psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, no GPU",
             "ledger": ledger,
+            "refused_files": whole_ledger["refused_files"],
             "tokenizer": tokenizer,
             "prompt": PROMPT,
             "continuation": continuation,

@@ -64,7 +64,7 @@ def write_report(path: Path, summary: dict[str, Any], whole_metrics: Path, resum
         ),
         "</div>",
         "<h2>Data</h2>",
-        _ledger(details["ledger"]),
+        _ledger(details["ledger"], details["refused_files"]),
         _tokenizer(details["tokenizer"]),
         "<h2>Scores of the last checkpoint</h2>",
         _scores(summary["scores"]),
@@ -113,9 +113,10 @@ def _table(rows: list[tuple[str, str]]) -> str:
     return "<table>" + "".join(f"<tr><td>{_text(a)}<td class=n>{_text(b)}" for a, b in rows) + "</table>"
 
 
-def _ledger(total: dict[str, Any]) -> str:
+def _ledger(total: dict[str, Any], refused: list[dict[str, str]]) -> str:
     rows = [("records in", f"{total['in']:,}"), ("kept", f"{total['kept']:,}")]
     rows += [(f"dropped: {reason}", f"{number:,}") for reason, number in sorted(total["dropped"].items())]
+    rows += [(f"file refused: {file['name']}", file["reason"]) for file in refused]
     return _table(rows)
 
 

@@ -1,6 +1,9 @@
 """What several test folders share: the real data when it is there, and a real S3 server."""
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: its threads wait for each other on few cores
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from base import storage
+from base.errors import UserError
 from base.local_s3 import local_s3
 
 ROOT = Path(__file__).parents[2]
@@ -67,3 +68,16 @@ def test_the_server_ends_with_its_owner_however_that_ends(tmp_path, how):
     while server.is_running() and server.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_port_in_use_is_a_clear_error_with_the_end_of_the_log(tmp_path, monkeypatch):
+    import socket
+
+    from base import local_s3 as module
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setattr(module, "_free_ports", lambda number: [taken.getsockname()[1]] * number)
+        with pytest.raises(UserError, match=r"did not start.*server\.log"), local_s3(tmp_path):
+            pass

@@ -112,7 +112,7 @@ def test_the_export_gives_the_logits_of_the_checkpoint_in_transformers(checkpoin
 def test_an_export_never_overwrites_and_leaves_nothing_when_it_fails(checkpoint, copied, tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").write_text("mine")
-    with pytest.raises(UserError, match="not empty"):
+    with pytest.raises(UserError, match="not an empty folder"):
         export_huggingface(str(checkpoint), tmp_path / "taken")
     (copied / "tokenizer.json").write_text("damaged")
     with pytest.raises(DamagedCheckpoint):
