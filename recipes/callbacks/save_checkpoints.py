@@ -17,6 +17,7 @@ from typing import Any
 from composer import Callback, Logger, State
 from composer.core import Event
 from composer.utils import checkpoint, create_interval_scheduler, dist
+from torch.distributed.checkpoint.api import CheckpointException
 
 from base import storage
 from base.errors import UserError
@@ -94,8 +95,9 @@ class SaveCheckpoints(Callback):
         logger.log_metrics({"checkpoint/seconds_waited": time.monotonic() - start})
 
     def _write(self, state: State, local: Path) -> dict[str, dict[str, Any]]:
-        """Write this rank's files; returns them with size and hash."""
+        """Write this rank's files; returns them with size and hash. When one rank cannot, all ranks raise together."""
         before = {file.name for file in local.glob("*")}
+        trouble = None
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # torch's own use of it
@@ -104,9 +106,10 @@ class SaveCheckpoints(Callback):
                 for name in TOKENIZER_FILES:
                     if (self.tokenizer / name).exists():
                         shutil.copyfile(self.tokenizer / name, local / name)
-        except OSError as error:
-            raise storage.disk_error(local, error) from error
-        dist.barrier()
+        except (OSError, RuntimeError, CheckpointException) as error:  # a full disk can show as any of these
+            free = shutil.disk_usage(self.staging.parent).free
+            trouble = f"rank {dist.get_global_rank()}: {local}: {_last_line(error)} ({free / 1e9:.2f} GB free there)"
+        _raise_together("a checkpoint could not be written", [trouble] if trouble else [])
         rank = dist.get_global_rank()
         files = sorted(
             file
@@ -144,6 +147,16 @@ class SaveCheckpoints(Callback):
         """Wait for this rank's uploads; when one failed on any rank, all ranks raise together."""
         failed = [str(error) for upload in self.uploads if (error := upload.exception()) is not None]
         self.uploads.clear()
-        failures = [failure for rank in dist.all_gather_object(failed) for failure in rank]
-        if failures:
-            raise UserError("a checkpoint could not be uploaded\n  " + "\n  ".join(failures), shared=True)
+        _raise_together("a checkpoint could not be uploaded", failed)
+
+
+def _raise_together(what: str, mine: list[str]) -> None:
+    """Raise one error on all ranks when any of them has a reason to; also a barrier."""
+    reasons = [reason for rank in dist.all_gather_object(mine) for reason in rank]
+    if reasons:
+        raise UserError(f"{what}\n  " + "\n  ".join(reasons), shared=True)
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
