@@ -28,6 +28,7 @@ class Findings:
     tokenizer_sha256: str | None = None
     entries: int | None = None
     samples: int | None = None
+    shard_bytes: int = 0
     card: dict[str, Any] | None = None
     batches: int | None = None
     checkpoints: list[Checkpoint] = field(default_factory=list)
@@ -103,6 +104,7 @@ def _dataset(config: Training, world_size: int, found: Findings) -> None:
     try:
         shards = json.loads(storage.read_bytes(place))["shards"]
         found.samples = sum(shard["samples"] for shard in shards)
+        found.shard_bytes = sum(shard["raw_data"]["bytes"] for shard in shards)
         encoding = shards[0]["column_encodings"][shards[0]["column_names"].index("tokens")] if shards else ""
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{place}: not the index of packed tokens: {error!r}") from error

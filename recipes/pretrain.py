@@ -14,7 +14,7 @@ from recipes.callbacks.random_state import RestoreRandomState
 from recipes.preflight import Findings
 from recipes.resume import fetch_newest
 from recipes.schema import Training
-from recipes.shard_cache import claim_cache
+from recipes.shard_cache import claim_cache, require_space
 
 
 def pretrain(config: Training, found: Findings) -> None:
@@ -30,6 +30,8 @@ def pretrain(config: Training, found: Findings) -> None:
     run_folder = Path(config.run_folder)
     first_on_node = dist.get_local_rank() == 0
     lock = claim_cache(config.train_loader.dataset.local) if first_on_node else None
+    if first_on_node and config.train_loader.dataset.cache_limit is None:
+        require_space(config.train_loader.dataset.local, found.shard_bytes)
     tokenizer = _local_tokenizer(config, run_folder)
     resume_from = fetch_newest(config.save_folder, run_folder / "resume") if config.save_folder else None
     _save_configuration(config, run_folder)

@@ -6,6 +6,7 @@ the same cache is refused (streaming issues 717, 781, 824). A file lock tells a 
 
 import fcntl
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -42,6 +43,17 @@ def claim_cache(local: str) -> IO[str]:
         if _names(table, os.path.abspath(local)):
             _remove_segments(table.name.split("_")[0])
     return lock
+
+
+def require_space(local: str, shard_bytes: int) -> None:
+    """Raise UserError when a cache without a limit will not hold all shards on this node's disk."""
+    there = sum(file.stat().st_size for file in Path(local).rglob("*.mds"))
+    free = shutil.disk_usage(local).free
+    if shard_bytes - there > free:
+        raise UserError(
+            f"train_loader.dataset.local: {local} needs {(shard_bytes - there) / 1e9:.3f} GB more for the shards, and "
+            f"{free / 1e9:.3f} GB are free there; make room, take another disk, or set train_loader.dataset.cache_limit"
+        )
 
 
 def _names(table: Path, local: str) -> bool:
