@@ -252,7 +252,7 @@ def _heads_divide_width(c: Training) -> Faults:
 
 def _warmup_ends_before_the_run(c: Training) -> Faults:
     (warmup, unit), (duration, whole_unit) = parse_time(c.scheduler.t_warmup), parse_time(c.max_duration)
-    per_unit = {"ba": c.tokens_per_batch, "tok": 1, "sp": c.max_seq_len}
+    per_unit = {"ba": c.global_train_batch_size * c.max_seq_len, "tok": 1, "sp": c.max_seq_len}
     if unit in per_unit and whole_unit in per_unit and warmup * per_unit[unit] >= duration * per_unit[whole_unit]:
         yield "scheduler.t_warmup", f"{c.scheduler.t_warmup} is not shorter than max_duration {c.max_duration}"
 

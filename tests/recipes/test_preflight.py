@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from base.configuration import load_configuration
+from base.errors import UserError
 from recipes.preflight import preflight
 from recipes.run_sheet import memory_by_part, run_sheet
 from recipes.schema import FSDP, Training
@@ -54,6 +56,24 @@ def test_callback_keys_are_checked():
     result = train_py("yamls/quickstart.yaml", "callbacks.score_checkpoints.intervall=3ba", "--check")
     assert result.returncode == 2
     assert "did you mean callbacks.score_checkpoints.interval?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "key"),
+    [
+        ("scheduler.t_warmup=96ba", "scheduler.t_warmup"),
+        ("scheduler.t_warmup=393216tok", "scheduler.t_warmup"),
+        ("model.n_heads=3", "model.n_heads"),
+        ("device_train_microbatch_size=3", "device_train_microbatch_size"),
+        ("train_loader.dataset={local: cache, cache_limit: 1gb}", "train_loader.dataset.cache_limit"),
+        ("save_folder=null", "autoresume"),
+        ("max_duration=60sec", "max_duration"),
+        ("console_log_interval=1ep", "console_log_interval"),
+    ],
+)
+def test_keys_that_do_not_fit_together_are_refused(argument, key):
+    with pytest.raises(UserError, match=f": {key}: "):
+        load_configuration(str(ROOT / "yamls" / "quickstart.yaml"), [argument], Training)
 
 
 def test_a_wrong_s3_key_is_a_clear_error_with_exit_code_2(s3, new_run):
