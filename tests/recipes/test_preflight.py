@@ -52,10 +52,27 @@ def test_three_faults_of_the_training_configuration_are_reported_together():
     assert "Traceback" not in result.stderr
 
 
-def test_callback_keys_are_checked():
-    result = train_py("yamls/quickstart.yaml", "callbacks.score_checkpoints.intervall=3ba", "--check")
-    assert result.returncode == 2
-    assert "did you mean callbacks.score_checkpoints.interval?" in result.stderr
+@pytest.mark.parametrize(
+    ("argument", "fault"),
+    [
+        ("callbacks.score_checkpoints.intervall=3ba", "did you mean callbacks.score_checkpoints.interval?"),
+        ("callbacks.lr_monitor.every=3", "callbacks.lr_monitor.every: unknown key"),
+        ("callbacks.memory_monitor={memory_key: {}}", "did you mean callbacks.memory_monitor.memory_keys?"),
+        ("callbacks.runtime_estimator={time_unit: weeks}", "callbacks.runtime_estimator.time_unit: "),
+        ("callbacks.score_checkpoints.interval=60sec", "callbacks.score_checkpoints.interval: must be in ba"),
+        ("callbacks.score_checkpoints.interval=0ba", "callbacks.score_checkpoints.interval: must be at least 1"),
+        ("scheduler.t_warmup=60sec", "scheduler.t_warmup: must be in ba"),
+        ("max_duration=0ba", "max_duration: must be at least 1"),
+        ("save_interval=0ba", "save_interval: must be at least 1"),
+        ("console_log_interval=0ba", "console_log_interval: must be at least 1"),
+        ("save_num_checkpoints_to_keep=0", "save_num_checkpoints_to_keep: "),
+        ("optimizer.betas=[0.9, 1.5]", "optimizer.betas.1: "),
+    ],
+)
+def test_what_a_component_would_refuse_or_take_for_something_else_is_refused_at_once(argument, fault):
+    with pytest.raises(UserError) as error:
+        load_configuration(str(ROOT / "yamls" / "quickstart.yaml"), [argument], Training)
+    assert fault in str(error.value) and "1 fault in" in str(error.value)
 
 
 @pytest.mark.parametrize(
