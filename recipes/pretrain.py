@@ -15,6 +15,7 @@ from recipes.preflight import Findings
 from recipes.resume import fetch_newest
 from recipes.schema import Training
 from recipes.shard_cache import claim_cache
+from recipes.together import together
 
 
 def pretrain(config: Training, found: Findings) -> None:
@@ -29,10 +30,10 @@ def pretrain(config: Training, found: Findings) -> None:
     dist.initialize_dist(device, timeout=config.dist_timeout)
     run_folder = Path(config.run_folder)
     first_on_node = dist.get_local_rank() == 0
-    lock = claim_cache(config.train_loader.dataset.local) if first_on_node else None
-    tokenizer = _local_tokenizer(config, run_folder)
+    lock = together(lambda: claim_cache(config.train_loader.dataset.local) if first_on_node else None)
+    tokenizer = together(lambda: _local_tokenizer(config, run_folder))
     resume_from = fetch_newest(config.save_folder, run_folder / "resume") if config.save_folder else None
-    _save_configuration(config, run_folder)
+    together(lambda: _save_configuration(config, run_folder))
 
     model = build.build_model(config, found.model)
     restore_random_state = RestoreRandomState()
@@ -77,7 +78,6 @@ def _local_tokenizer(config: Training, run_folder: Path) -> Path:
     if dist.get_local_rank() == 0:
         for name in storage.list_files(config.tokenizer.name):
             storage.download(storage.join(config.tokenizer.name, name), local / name)
-    dist.barrier()
     return local
 
 
