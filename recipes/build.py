@@ -97,7 +97,7 @@ def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path) -> list
                 model=shape,
                 tokenizer=tokenizer,
                 keep=config.save_num_checkpoints_to_keep,
-                timeout=config.dist_timeout,
+                timeout=config.dist_timeout / 2,  # rank 0 must speak before the others stop waiting for it
             )
         )
     return callbacks

@@ -4,11 +4,12 @@ import shutil
 from pathlib import Path
 
 import torch
-from composer import Trainer
+from composer import State, Trainer
 from composer.utils import dist, get_device
 
 from base import storage
 from base.configuration import dump_configuration
+from base.progress import say
 from recipes import build, parallel
 from recipes.callbacks.random_state import RestoreRandomState
 from recipes.preflight import Findings
@@ -62,12 +63,22 @@ def pretrain(config: Training, found: Findings) -> None:
         dist.barrier()
         if first_on_node:
             shutil.rmtree(resume_from)
-    trainer.fit()
+    if _is_finished(trainer.state):
+        if dist.get_global_rank() == 0:
+            say(f"nothing left to train: {config.save_folder} goes to max_duration {config.max_duration} already")
+    else:
+        trainer.fit()
     trainer.close()
     if lock is not None:
         lock.close()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _is_finished(state: State) -> bool:
+    """Whether the checkpoint is that of the run's end; Composer takes going on from there for a mistake."""
+    assert state.max_duration is not None
+    return state.timestamp.get(state.max_duration.unit) >= state.max_duration
 
 
 def _local_tokenizer(config: Training, run_folder: Path) -> Path:
