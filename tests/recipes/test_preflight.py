@@ -10,6 +10,7 @@ import pytest
 
 from base.configuration import load_configuration
 from base.errors import UserError
+from eval.sample_questions import write_sample_questions
 from recipes.preflight import preflight
 from recipes.run_sheet import memory_by_part, run_sheet
 from recipes.schema import FSDP, Training
@@ -132,6 +133,19 @@ def test_a_tokenizer_that_did_not_write_the_shards_is_refused(new_run):
     (run.folder / "mds" / "card.json").write_text(json.dumps({"tokenizer_sha256": "0" * 64, "vocab_size": 10}))
     found = preflight(config(run), world_size=1, probe_writing=False)
     assert any("not the tokenizer that wrote the shards" in fault for fault in found.faults)
+
+
+def test_questions_and_trackers_that_are_not_there_are_told_before_training(new_run, tmp_path, monkeypatch):
+    scores = {"tasks": ["medqa", "medmcqa"], "data": str(tmp_path / "qa"), "interval": "5ba"}
+    wanted = config(new_run("asks"), callbacks={"score_checkpoints": scores}, loggers={"wandb": {"project": "x"}})
+    monkeypatch.setattr("recipes.preflight.find_spec", lambda name: None)
+    missing = preflight(wanted, 1, False).missing
+    assert [text.split(":")[0] for text in missing] == ["callbacks.score_checkpoints.data"] * 2 + ["loggers.wandb"]
+
+    write_sample_questions(str(tmp_path / "qa"), n=5, seed=1)
+    assert len(preflight(wanted, 1, False).missing) == 1
+    (tmp_path / "qa" / "medmcqa" / "dev.json").write_text("{}")
+    assert any("holds no question for medmcqa" in fault for fault in preflight(wanted, 1, False).faults)
 
 
 def test_a_folder_with_checkpoints_is_not_trained_into_unless_resuming(new_run):
