@@ -4,7 +4,7 @@ import argparse
 
 from base.configuration import load_configuration
 from base.errors import run_command
-from recipes.preflight import preflight, require_sound, world_size_from_environment
+from recipes.preflight import preflight, require_sound, tell_warnings, world_size_from_environment
 from recipes.run_sheet import run_sheet
 from recipes.schema import Training
 
@@ -25,6 +25,7 @@ def main() -> None:
         return
     found = preflight(config, world_size_from_environment(), probe_writing=False)
     require_sound(found, missing_too=True)
+    tell_warnings(found)
     from recipes.pretrain import pretrain  # imports torch and Composer: 10 seconds
 
     pretrain(config, found)

@@ -51,10 +51,14 @@ class _NotSound(Exception):
 
 
 class _SoundSections:
-    def __init__(self, sections: dict[str, Any]):
-        self._sections = sections
+    """What a cross check is given: the schema's keys, without its properties and methods."""
+
+    def __init__(self, sections: dict[str, Any], known: Iterable[str]):
+        self._sections, self._known = sections, set(known)
 
     def __getattr__(self, name: str) -> Any:
+        if name not in self._known:  # otherwise the check would be left out for good, without a word
+            raise AttributeError(f"a cross check asks for {name}, which is no key of the configuration")
         if name not in self._sections:
             raise _NotSound(name)
         return self._sections[name]
@@ -89,7 +93,7 @@ def load_configuration(path: str, overrides: list[str], schema: type[S]) -> S:
     faults += unresolved
     sound, section_faults = _check_sections(resolved, schema, origins, path, skip={key for key, _ in unresolved})
     faults += section_faults
-    sections = _SoundSections(sound)
+    sections = _SoundSections(sound, schema.model_fields)
     for check in schema.cross_checks():
         try:
             faults += [((*key.split("."),), message) for key, message in check(sections)]

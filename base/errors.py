@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 MENDABLE = 2  # exit code for what the user can mend: configuration, missing input, credentials
 FAILED = 1  # exit code for the rest
-LET_RANK_0_SPEAK = 10.0  # seconds
+LET_THE_FIRST_SPEAK = 10.0  # seconds
 
 
 class UserError(Exception):
     """What was wrong, where, and what to do. Commands print it without a traceback and exit with code 2.
 
-    ``shared`` marks a fault that every rank of a launch meets alike, such as one in the configuration: rank 0 alone
-    prints it.
+    ``shared`` marks a fault that every rank of a launch meets alike, such as one in the configuration: the first rank
+    of each node alone prints it.
     """
 
     def __init__(self, message: str, shared: bool = False):
@@ -39,12 +39,11 @@ def run_command(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        if error.shared and os.environ.get("RANK", "0") != "0":
-            # Composer's launcher ends all ranks when one has ended, rank 0 perhaps before it has said what is wrong,
-            # and takes the exit code of the lowest rank, which would then be that of a killed process.
-            time.sleep(LET_RANK_0_SPEAK)
-        else:
-            print(f"error: {error}", file=sys.stderr)
+        if error.shared and os.environ.get("LOCAL_RANK", "0") != "0":
+            # Composer's launcher ends all ranks of its node when one has ended, the first perhaps before it has said
+            # what is wrong, and takes the exit code of the lowest rank, which would then be that of a killed process.
+            time.sleep(LET_THE_FIRST_SPEAK)  # alive after it, so the first has met no fault: it was not shared
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(MENDABLE)
     except PartlyRefused as error:
         print(f"refused: {error}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """A real S3 server (SeaweedFS) on loopback, for the quickstart and the tests. On a cluster there is AWS instead."""
 
 import ctypes
+import fcntl
 import json
 import os
 import secrets
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from base.errors import UserError, run_command
 
@@ -44,10 +46,16 @@ def local_s3(folder: str | Path, bucket: str = "biomedlm") -> Iterator[LocalS3]:
     in ``folder`` by an earlier server is there again.
 
     Raises:
-        UserError: the server is not installed, or does not answer (the end of its log is in the message).
+        UserError: the server is not installed, does not answer (the end of its log is in the message), or runs in
+            that folder already.
     """
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    with _claim(folder):
+        yield from _run(folder, bucket)
+
+
+def _run(folder: Path, bucket: str) -> Iterator[LocalS3]:
     access_key, secret_key = _credentials(folder)
     for attempt in range(3):  # a free port can be taken by somebody else before the server binds it
         ports = _free_ports(2 * len(SERVICES))
@@ -68,6 +76,17 @@ def local_s3(folder: str | Path, bucket: str = "biomedlm") -> Iterator[LocalS3]:
         if "address already in use" not in _log_end(folder) or attempt == 2:
             break
     raise UserError(f"the local S3 server did not start; the end of {folder / 'server.log'}:\n{_log_end(folder)}")
+
+
+def _claim(folder: Path) -> IO[str]:
+    """Lock the folder while the returned file is open."""
+    lock = (folder / "in-use").open("w", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise UserError(f"{folder}: the local S3 server runs there already; wait for its end, or use another") from None
+    return lock
 
 
 def _credentials(folder: Path) -> tuple[str, str]:
@@ -105,12 +124,13 @@ def _start(folder: Path, bucket: str, ports: list[int]) -> subprocess.Popen[byte
     data.mkdir(exist_ok=True)
     command = [
         program, "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={bucket}",
-        f"-s3.config={folder / 'identities.json'}", f"-filer.localSocket={folder / 'filer.sock'}",
+        f"-s3.config={folder / 'identities.json'}", "-filer.localSocket=filer.sock",
         f"-admin.password={secrets.token_hex(10)}", "-admin.ui=false", "-webdav=false", "-master.telemetry=false",
         "-s3.port.iceberg=0", "-s3.port.lance=0",
         *(f"-{name}.port={ports[2 * index]}" for index, name in enumerate(SERVICES)),
         *(f"-{name}.port.grpc={ports[2 * index + 1]}" for index, name in enumerate(SERVICES)),
     ]  # fmt: skip
+    # The socket's path is relative to the folder that the server runs in: a whole path may have 107 characters at most.
     libc = ctypes.CDLL(None)
 
     def end_with_parent() -> None:

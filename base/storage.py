@@ -7,6 +7,7 @@ from boto3's own chain, exactly as Composer and Streaming take them. Whatever is
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,8 +84,11 @@ def write_bytes(location: str, data: bytes) -> None:
 def write_aside(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is synced to disk and moved into place."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise disk_error(path, error) from error
     os.close(descriptor)
     aside = Path(name)
     try:
@@ -132,8 +136,7 @@ def download(location: str, path: str | Path) -> None:
 def list_files(location: str) -> dict[str, int]:
     """Every file below a folder: name relative to it → bytes. Empty when there is no such folder."""
     if not is_remote(location):
-        root = Path(location)
-        return {str(file.relative_to(root)): file.stat().st_size for file in sorted(root.rglob("*")) if file.is_file()}
+        return dict(sorted(_local_files(Path(location)), key=lambda found: Path(found[0])))
     bucket, prefix = _bucket_and_key(location)
     prefix = prefix.rstrip("/") + "/" if prefix else ""
     with _telling(location):
@@ -144,6 +147,19 @@ def list_files(location: str) -> dict[str, int]:
             for entry in page.get("Contents", [])
             if not entry["Key"].endswith("/")
         }
+
+
+def _local_files(root: Path) -> Iterator[tuple[str, int]]:
+    """What others delete or move into place meanwhile is not there; it is no error."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            file = Path(folder, name)
+            try:
+                status = file.stat()
+            except OSError:
+                continue
+            if stat.S_ISREG(status.st_mode):
+                yield str(file.relative_to(root)), status.st_size
 
 
 def versions(location: str) -> dict[str, str]:
@@ -179,10 +195,7 @@ def sha256(path: str | Path) -> str:
 def require_writable(location: str) -> None:
     """Write and delete a probe file. Raises UserError with the reason when that fails."""
     probe = join(location, f".write-probe-{os.getpid()}")
-    try:
-        write_bytes(probe, b"probe")
-    except OSError as error:
-        raise disk_error(location, error) from error
+    write_bytes(probe, b"probe")
     delete(probe)
 
 

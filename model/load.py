@@ -58,6 +58,7 @@ def from_checkpoint(folder: Path) -> Loaded:
 
 
 def _from_huggingface(folder: Path) -> Loaded:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -69,8 +70,8 @@ def _from_huggingface(folder: Path) -> Loaded:
             raise UserError(f"{folder}: no *.safetensors; other formats can run code when they are read")
         weights = weights_from_huggingface(state)
         return Loaded(_model(GPT(config, device="meta"), weights), _tokenizer(folder), folder)
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{folder}: {error}") from error
+    except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder}: not a GPT-2 that can be read: {error}") from error
 
 
 def _model(empty: GPT, weights: dict) -> GPT:
@@ -80,7 +81,10 @@ def _model(empty: GPT, weights: dict) -> GPT:
 
 def _tokenizer(folder: Path) -> Tokenizer:
     if (folder / "tokenizer.json").exists():
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+        try:
+            return Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the library raises Exception itself
+            raise UserError(f"{folder}/tokenizer.json: not a tokenizer: {error}") from error
     if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
         from tokenizers import ByteLevelBPETokenizer
 

@@ -77,11 +77,11 @@ def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path) -> list
     if wanted.speed_monitor is not None:
         callbacks.append(SpeedMonitor(**wanted.speed_monitor.model_dump()))
     if wanted.lr_monitor is not None:
-        callbacks.append(LRMonitor(**wanted.lr_monitor))
+        callbacks.append(LRMonitor(**wanted.lr_monitor.model_dump()))
     if wanted.memory_monitor is not None:
-        callbacks.append(MemoryMonitor(**wanted.memory_monitor))
+        callbacks.append(MemoryMonitor(**wanted.memory_monitor.model_dump()))
     if wanted.runtime_estimator is not None:
-        callbacks.append(RuntimeEstimator(**wanted.runtime_estimator))
+        callbacks.append(RuntimeEstimator(**wanted.runtime_estimator.model_dump()))
     if wanted.score_checkpoints is not None:
         callbacks.append(
             ScoreCheckpoints(
@@ -97,7 +97,7 @@ def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path) -> list
                 model=shape,
                 tokenizer=tokenizer,
                 keep=config.save_num_checkpoints_to_keep,
-                timeout=config.dist_timeout,
+                timeout=config.dist_timeout / 2,  # rank 0 must speak before the others stop waiting for it
             )
         )
     return callbacks

@@ -21,7 +21,9 @@ from eval.scoring import LogitsAt, batches_by_length, from_transformers, option_
 from model.checkpoint import fetch, read_manifest
 from model.huggingface import config_from_huggingface
 from model.load import Loaded, from_checkpoint, open_model
+from recipes import parallel
 from recipes.evaluation import Evaluation, Inputs
+from recipes.together import together
 
 FETCH_TIMEOUT = 3600.0  # seconds that the other ranks wait while one on each node fetches a checkpoint
 CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")  # names in Hugging Face's configs
@@ -73,7 +75,7 @@ def evaluate(config: Evaluation, inputs: Inputs) -> dict[str, Score]:
         write_results(config.out, inputs.name, scores, items, about)
         print(table(scores))
         say(f"results: {storage.join(config.out, inputs.name + '.json')} and {inputs.name}.items.jsonl")
-    torch.distributed.destroy_process_group()
+    parallel.leave()
     return scores
 
 
@@ -131,15 +133,7 @@ def _on_this_node(location: str) -> Iterator[Path]:
         UserError: on every rank, when any could not fetch it.
     """
     with tempfile.TemporaryDirectory(prefix="evaluate-") as mine:
-        trouble = None
-        if dist.get_local_rank() == 0:
-            try:
-                fetch(location, Path(mine))
-            except UserError as error:
-                trouble = str(error)
-        troubles = [one for one in dist.all_gather_object(trouble) if one is not None]
-        if troubles:
-            raise UserError(troubles[0], shared=True)
+        together(lambda: fetch(location, Path(mine)) if dist.get_local_rank() == 0 else None)
         folders = dist.all_gather_object(mine)
         yield Path(folders[dist.get_global_rank() - dist.get_local_rank()])
         dist.barrier()

@@ -43,6 +43,16 @@ def average_gradients(model: nn.Module) -> None:
             module.set_all_reduce_hook(divide)
 
 
+def leave() -> None:
+    """Leave the process group at the end of a run, where that must be said: NCCL's.
+
+    gloo's ends with the process. Destroying it right after a collective can wait for ever (torch 2.7.0): its thread
+    needs the interpreter's lock to let the last tensors go, and the destroying thread holds that while it waits.
+    """
+    if torch.distributed.get_backend() == "nccl":
+        torch.distributed.destroy_process_group()
+
+
 def _average_of_ones() -> float:
     """What the backend makes of the average of a one from each rank."""
     device = "cuda" if torch.cuda.is_available() else "cpu"

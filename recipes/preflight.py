@@ -1,14 +1,18 @@
-"""What can be checked before a GPU is touched: data, tokenizer, ids, folders, checkpoints. Imports nothing heavy."""
+"""What can be checked before a GPU is touched: data, tokenizer, ids, questions, checkpoints. Imports nothing heavy."""
 
 import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from importlib.util import find_spec
 from typing import Any
 
 from base import storage
 from base.errors import NotThere, UserError
+from base.progress import say
+from eval.task import find_file, load_questions
+from eval.tasks import TASKS
 from model.checkpoint import Checkpoint, list_checkpoints
 from model.config import GPTConfig
 from recipes.schema import Training, duration_in_batches
@@ -54,7 +58,7 @@ def preflight(config: Training, world_size: int, probe_writing: bool) -> Finding
     found = Findings()
     if config.model.vocab_size is not None:
         found.model = config.gpt_config(config.model.vocab_size)
-    looks: list[Look] = [_tokenizer, _dataset, _batches, _ranks, _checkpoints]
+    looks: list[Look] = [_tokenizer, _dataset, _batches, _ranks, _questions, _trackers, _checkpoints]
     for look in [*looks, _write_probe] if probe_writing else looks:
         try:
             look(config, world_size, found)
@@ -71,6 +75,13 @@ def require_sound(found: Findings, missing_too: bool) -> None:
     if faults:
         number = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
         raise UserError(f"{number} before training\n" + "\n".join(f"  {fault}" for fault in faults), shared=True)
+
+
+def tell_warnings(found: Findings) -> None:
+    """Say what should be read, on rank 0; the run sheet of ``--check`` has it, too."""
+    if os.environ.get("RANK", "0") == "0":
+        for warning in found.warnings:
+            say(f"warning: {warning}")
 
 
 def _tokenizer(config: Training, world_size: int, found: Findings) -> None:
@@ -149,6 +160,24 @@ def _ranks(config: Training, world_size: int, found: Findings) -> None:
         found.faults.append(
             f"device_train_microbatch_size: {micro} does not divide the {each} sequences of each of {world_size} ranks"
         )
+
+
+def _questions(config: Training, world_size: int, found: Findings) -> None:
+    scores = config.callbacks.score_checkpoints
+    for name in scores.tasks if scores is not None else []:
+        assert scores is not None
+        try:
+            find_file(TASKS[name], scores.data)
+        except UserError as error:
+            found.missing.append(f"callbacks.score_checkpoints.data: {error}")
+            continue
+        load_questions(TASKS[name], scores.data, scores.limit)
+
+
+def _trackers(config: Training, world_size: int, found: Findings) -> None:
+    for name, settings in config.loggers:
+        if settings is not None and find_spec(name) is None:
+            found.missing.append(f"loggers.{name}: {name} is not installed; `pip install '.[trackers]'` brings it")
 
 
 def _checkpoints(config: Training, world_size: int, found: Findings) -> None:

@@ -3,18 +3,19 @@
 import shutil
 from pathlib import Path
 
-import torch
-from composer import Trainer
+from composer import State, Trainer
 from composer.utils import dist, get_device
 
 from base import storage
 from base.configuration import dump_configuration
+from base.progress import say
 from recipes import build, parallel
 from recipes.callbacks.random_state import RestoreRandomState
 from recipes.preflight import Findings
 from recipes.resume import fetch_newest
 from recipes.schema import Training
 from recipes.shard_cache import claim_cache, require_space
+from recipes.together import together
 
 
 def pretrain(config: Training, found: Findings) -> None:
@@ -29,12 +30,12 @@ def pretrain(config: Training, found: Findings) -> None:
     dist.initialize_dist(device, timeout=config.dist_timeout)
     run_folder = Path(config.run_folder)
     first_on_node = dist.get_local_rank() == 0
-    lock = claim_cache(config.train_loader.dataset.local) if first_on_node else None
-    if first_on_node and config.train_loader.dataset.cache_limit is None:
-        require_space(config.train_loader.dataset.local, found.shard_bytes)
-    tokenizer = _local_tokenizer(config, run_folder)
+    lock = together(lambda: claim_cache(config.train_loader.dataset.local) if first_on_node else None)
+    if config.train_loader.dataset.cache_limit is None:
+        together(lambda: require_space(config.train_loader.dataset.local, found.shard_bytes))
+    tokenizer = together(lambda: _local_tokenizer(config, run_folder))
     resume_from = fetch_newest(config.save_folder, run_folder / "resume") if config.save_folder else None
-    _save_configuration(config, run_folder)
+    together(lambda: _save_configuration(config, run_folder))
 
     model = build.build_model(config, found.model)
     restore_random_state = RestoreRandomState()
@@ -63,12 +64,21 @@ def pretrain(config: Training, found: Findings) -> None:
         dist.barrier()
         if first_on_node:
             shutil.rmtree(resume_from)
-    trainer.fit()
+    if _is_finished(trainer.state):
+        if dist.get_global_rank() == 0:
+            say(f"nothing left to train: {config.save_folder} goes to max_duration {config.max_duration} already")
+    else:
+        trainer.fit()
     trainer.close()
     if lock is not None:
         lock.close()
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    parallel.leave()
+
+
+def _is_finished(state: State) -> bool:
+    """Whether the checkpoint is that of the run's end; Composer takes going on from there for a mistake."""
+    assert state.max_duration is not None
+    return state.timestamp.get(state.max_duration.unit) >= state.max_duration
 
 
 def _local_tokenizer(config: Training, run_folder: Path) -> Path:
@@ -79,7 +89,6 @@ def _local_tokenizer(config: Training, run_folder: Path) -> Path:
     if dist.get_local_rank() == 0:
         for name in storage.list_files(config.tokenizer.name):
             storage.download(storage.join(config.tokenizer.name, name), local / name)
-    dist.barrier()
     return local
 
 

@@ -29,7 +29,7 @@ from base import storage
 from base.errors import FAILED, MENDABLE, PartlyRefused, UserError, run_command
 from base.local_s3 import LocalS3, local_s3
 from base.progress import duration, say
-from recipes.metrics import read_metrics, series
+from recipes.metrics import read_entries, read_metrics, series
 from recipes.report import LOSS, NORM, write_report
 
 RANKS = 2
@@ -47,7 +47,9 @@ class Quickstart:
         self.out, self.server = out, server
         self.seconds: dict[str, float] = {}
         self.peak_memory = 0
-        self.environment = os.environ | server.environment | KEEP_MEMORY | {"OMP_NUM_THREADS": "1"}
+        # Without GPUs, where there are any: two ranks on one would be refused.
+        settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        self.environment = os.environ | server.environment | KEEP_MEMORY | settings
         self.settings = [f"variables.folder={out}", f"variables.bucket={server.location()}", f"variables.qa={out}/qa"]
 
     @contextmanager
@@ -161,15 +163,21 @@ def prepare_questions(run: Quickstart, qa: str | None) -> None:
     """The folder with the official files, or generated questions in their formats."""
     with run.part("questions"):
         place = run.out / "qa"
+        if qa is None:
+            if place.is_symlink():
+                place.unlink()
+            run.run("python", "-m", "eval.sample_questions", str(place))
+            return
+        theirs = Path(qa).resolve()
+        if not theirs.is_dir():
+            raise UserError(f"QA={qa}: no such folder; it must be laid out like the official files (see README.md)")
+        if theirs == place.resolve():
+            return
         if place.is_symlink():
             place.unlink()
-        if qa is None:
-            run.run("python", "-m", "eval.sample_questions", str(place))
-        elif not Path(qa).is_dir():
-            raise UserError(f"QA={qa}: no such folder; it must be laid out like the official files (see README.md)")
         else:
             shutil.rmtree(place, ignore_errors=True)
-            place.symlink_to(Path(qa).resolve(), target_is_directory=True)
+        place.symlink_to(theirs, target_is_directory=True)
 
 
 def train(run: Quickstart, name: str) -> None:
@@ -190,8 +198,7 @@ def kill_and_resume(run: Quickstart) -> dict[str, Any]:
     killed = json.loads(record.read_text())
     with run.part("training, resumed"):
         train(run, "resumed")
-    log = _metrics(run.out, "resumed").read_text().splitlines()
-    starts = [entry["batch"] for entry in map(_parsed, log) if "process_started" in entry]
+    starts = [entry["batch"] for entry in read_entries(_metrics(run.out, "resumed")) if "process_started" in entry]
     whole, resumed = read_metrics(_metrics(run.out, "whole")), read_metrics(_metrics(run.out, "resumed"))
     identical = all(series(whole, name) == series(resumed, name) for name in (LOSS, NORM))
     return killed | {"resumed_at_batch": starts[-1], "bit_identical": identical}
@@ -245,7 +252,7 @@ def _summarise(run: Quickstart, source: str, resume: dict[str, Any], continuatio
         "peak_memory_bytes": run.peak_memory,
         "details": {
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "machine": f"{psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, no GPU",
+            "machine": f"{psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, no GPU used",
             "ledger": ledger,
             "refused_files": whole_ledger["refused_files"],
             "tokenizer": tokenizer,
@@ -273,11 +280,11 @@ def _scores(batches: dict[int, dict[str, Any]]) -> dict[str, Any]:
     return scores
 
 
-def _parsed(line: str) -> dict[str, Any]:
+def _read(marker: Path) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(marker.read_text())
     except ValueError:
-        return {}  # the last line of the killed process
+        return None
 
 
 def _metrics(out: Path, name: str) -> Path:
@@ -298,7 +305,9 @@ def _begin(out: Path, inputs: dict[str, Any]) -> None:
     """Go on with an unfinished quickstart of the same inputs; otherwise start anew."""
     out.mkdir(parents=True, exist_ok=True)
     marker, summary = out / "inputs.json", out / "summary.json"
-    if not summary.exists() and marker.exists() and json.loads(marker.read_text()) == inputs:
+    if not marker.exists() and any(out.iterdir()):
+        raise UserError(f"OUT={out}: holds files that are not a quickstart's; give a folder of its own")
+    if not summary.exists() and marker.exists() and _read(marker) == inputs:
         say(f"going on with the unfinished quickstart in {out}")
         return
     for old in ("whole", "resumed", "cache", "s3", "exported", "work"):
@@ -315,6 +324,8 @@ def main() -> None:
     parser.add_argument("--gpt2", help="folder with GPT-2's vocab.json and merges.txt, to compare the tokenizers")
     parser.add_argument("--out", type=Path, default=Path("runs/quickstart"))
     arguments = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: what was started in sessions of its own ends with us
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     summary = quickstart(arguments.source or None, arguments.qa or None, arguments.gpt2 or None, arguments.out)
     out = arguments.out.resolve()
     say(f"\ndone in {duration(summary['seconds']['total'])}\n  {out / 'report.html'}\n  {out / 'summary.json'}")

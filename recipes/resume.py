@@ -1,6 +1,7 @@
 """Finding the checkpoint to go on from: the newest whole one, agreed by all ranks and checked on every node."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 from composer.utils import dist
@@ -8,6 +9,7 @@ from composer.utils import dist
 from base.errors import UserError
 from base.progress import say
 from model.checkpoint import DamagedCheckpoint, fetch, list_checkpoints
+from recipes.together import together
 
 
 def fetch_newest(save_folder: str, into: Path) -> Path | None:
@@ -16,12 +18,12 @@ def fetch_newest(save_folder: str, into: Path) -> Path | None:
     A damaged one is named and the one before it is taken.
 
     Raises:
-        UserError: there are checkpoints, and all of them are damaged.
+        UserError: on every rank: there are checkpoints, and all of them are damaged; or one node could not fetch.
     """
-    names = [found.location for found in list_checkpoints(save_folder) if found.whole] if _leads() else []
-    candidates: list[str] = dist.all_gather_object(names)[0]
+    whole = together(lambda: [one.location for one in list_checkpoints(save_folder) if one.whole] if _leads() else [])
+    candidates: list[str] = dist.all_gather_object(whole)[0]
     for location in reversed(candidates):
-        trouble = _fetch_on_this_node(location, into)
+        trouble = together(partial(_fetch_on_this_node, location, into))
         troubles = [one for one in dist.all_gather_object(trouble) if one is not None]
         if not troubles:
             return into

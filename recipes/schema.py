@@ -29,7 +29,20 @@ def _time(text: str) -> str:
     return text
 
 
+def _interval(text: str) -> str:
+    if parse_time(text)[0] == 0:
+        raise ValueError("must be at least 1")
+    return text
+
+
+def _not_none(number: int) -> int:
+    if number == 0:
+        raise ValueError("must be at least 1, or -1 to keep all")
+    return number
+
+
 Time = Annotated[str, AfterValidator(_time)]
+Interval = Annotated[str, AfterValidator(_interval)]
 Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
@@ -92,7 +105,7 @@ class DecoupledAdamW(Section):
 
     name: Literal["decoupled_adamw"]
     lr: Annotated[float, Field(gt=0)]
-    betas: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.9, 0.95]
+    betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] = [0.9, 0.95]
     eps: float = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
@@ -131,12 +144,26 @@ class SpeedMonitor(Section):
     gpu_flops_available: float | None = None
 
 
+class LRMonitor(Section):
+    """Takes no arguments."""
+
+
+class MemoryMonitor(Section):
+    memory_keys: dict[str, str] | None = None
+    dist_aggregate_batch_interval: Positive | None = None
+
+
+class RuntimeEstimator(Section):
+    skip_batches: Annotated[int, Field(ge=0)] = 1
+    time_unit: Literal["seconds", "minutes", "hours", "days"] = "hours"
+
+
 class ScoreCheckpoints(Section):
     """Scores the model on question-answering files while it trains; see eval.callback."""
 
     tasks: Annotated[list[Literal["medqa", "medmcqa"]], Field(min_length=1)]
     data: str
-    interval: Time
+    interval: Interval
     limit: Positive | None = None
     device_eval_batch_size: Positive = 16
     results_folder: str | None = None
@@ -145,9 +172,9 @@ class ScoreCheckpoints(Section):
 
 class Callbacks(Section):
     speed_monitor: SpeedMonitor | None = None
-    lr_monitor: dict[str, Any] | None = None
-    memory_monitor: dict[str, Any] | None = None
-    runtime_estimator: dict[str, Any] | None = None
+    lr_monitor: LRMonitor | None = None
+    memory_monitor: MemoryMonitor | None = None
+    runtime_estimator: RuntimeEstimator | None = None
     score_checkpoints: ScoreCheckpoints | None = None
 
 
@@ -196,7 +223,7 @@ class Training(Schema):
     optimizer: DecoupledAdamW
     scheduler: CosineWithWarmup
     algorithms: Algorithms = Algorithms()
-    max_duration: Time
+    max_duration: Interval
     global_train_batch_size: Positive
     device_train_microbatch_size: Positive
     precision: Literal["fp32", "amp_bf16"] = "amp_bf16"
@@ -205,11 +232,11 @@ class Training(Schema):
     callbacks: Callbacks = Callbacks()
     loggers: Loggers = Loggers()
     progress_bar: bool = True
-    console_log_interval: Time = "1ba"
+    console_log_interval: Interval = "1ba"
     run_folder: str  # local: the resolved configuration and the metrics of this run
     save_folder: str | None = None  # local or s3://: the checkpoints
-    save_interval: Time = "1000ba"
-    save_num_checkpoints_to_keep: Annotated[int, Field(ge=-1)] = -1
+    save_interval: Interval = "1000ba"
+    save_num_checkpoints_to_keep: Annotated[int, Field(ge=-1), AfterValidator(_not_none)] = -1  # -1: all
     autoresume: bool = False
     hardware: Hardware | None = None
 
@@ -252,7 +279,7 @@ def _heads_divide_width(c: Training) -> Faults:
 
 def _warmup_ends_before_the_run(c: Training) -> Faults:
     (warmup, unit), (duration, whole_unit) = parse_time(c.scheduler.t_warmup), parse_time(c.max_duration)
-    per_unit = {"ba": c.tokens_per_batch, "tok": 1, "sp": c.max_seq_len}
+    per_unit = {"ba": c.global_train_batch_size * c.max_seq_len, "tok": 1, "sp": c.max_seq_len}
     if unit in per_unit and whole_unit in per_unit and warmup * per_unit[unit] >= duration * per_unit[whole_unit]:
         yield "scheduler.t_warmup", f"{c.scheduler.t_warmup} is not shorter than max_duration {c.max_duration}"
 
@@ -282,3 +309,9 @@ def _time_units_fit(c: Training) -> Faults:
         yield "max_duration", "must be in ba, tok, sp or ep"
     if parse_time(c.console_log_interval)[1] != "ba":
         yield "console_log_interval", "must be in ba"
+    for key in ("t_warmup", "t_max"):
+        if getattr(c.scheduler, key).endswith("sec"):
+            yield f"scheduler.{key}", "must be in ba, tok, sp or ep"
+    scores = c.callbacks.score_checkpoints
+    if scores is not None and parse_time(scores.interval)[1] == "sec":
+        yield "callbacks.score_checkpoints.interval", "must be in ba, tok, sp or ep"

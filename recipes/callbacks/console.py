@@ -1,5 +1,6 @@
 """The training as one line that a person can read; a plain log line each interval when there is no terminal."""
 
+import shutil
 import sys
 import time
 from typing import Any
@@ -44,7 +45,8 @@ class Console(LoggerDestination):
             return
         line = self._line(batch, state.timestamp.token.value)
         if self.rewrite:
-            sys.stderr.write(f"\r\x1b[2K{line}" + ("\n" if last else ""))
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be rewritten
+            sys.stderr.write(f"\r\x1b[2K{line[:width]}" + ("\n" if last else ""))
             sys.stderr.flush()
         else:
             say(line)

@@ -14,7 +14,7 @@ class MetricsLog(LoggerDestination):
     """Append ``{"batch": …, "token": …, metric: value …}`` to a file after each batch (rank 0).
 
     Metrics that are logged after the batch, such as scores, come in a further line with the same ``batch``. A resumed
-    run appends; :func:`read_metrics` lets the later line win.
+    run appends; :func:`recipes.metrics.read_metrics` lets the later line win.
     """
 
     def __init__(self, path: Path):
@@ -26,6 +26,8 @@ class MetricsLog(LoggerDestination):
         self.pending.update({name: value for name, value in metrics.items() if not name.startswith("time/")})
 
     def fit_start(self, state: State, logger: Logger) -> None:
+        if dist.get_global_rank() == 0:
+            self._end_cut_line()
         self.pending = {"process_started": time.time()}
         self._flush(state)
 
@@ -46,3 +48,10 @@ class MetricsLog(LoggerDestination):
         line = {"batch": state.timestamp.batch.value, "token": state.timestamp.token.value, "seconds": seconds}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line | pending, default=float) + "\n")
+
+    def _end_cut_line(self) -> None:
+        """What a killed process has left half-written would swallow the next line."""
+        text = self.path.read_bytes() if self.path.exists() else b""
+        if text and not text.endswith(b"\n"):
+            with self.path.open("ab") as file:
+                file.write(b"\n")

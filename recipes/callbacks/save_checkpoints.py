@@ -11,18 +11,20 @@ import time
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from composer import Callback, Logger, State
 from composer.core import Event
 from composer.utils import checkpoint, create_interval_scheduler, dist
-from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint import CheckpointException
 
 from base import storage
 from base.errors import UserError
 from model.checkpoint import MANIFEST, TOKENIZER_FILES, list_checkpoints
 from model.config import GPTConfig
+from recipes.together import together
 
 UPLOAD_POLL_SECONDS = 0.5
 LAYOUT = "ep{epoch}-ba{batch}"
@@ -79,8 +81,9 @@ class SaveCheckpoints(Callback):
         start = time.monotonic()
         self._finish_uploads()  # the one before: never two copies on the node's disk
         name = LAYOUT.format(epoch=state.timestamp.epoch.value, batch=batch)
-        local = self.staging / name
+        local, place = self.staging / name, storage.join(self.folder, name)
         mine = self._write(state, local)
+        together(partial(self._clear, place))  # of another process that was cut off, or of a damaged checkpoint
         manifest = {
             "format": 1,
             "epoch": state.timestamp.epoch.value,
@@ -91,33 +94,48 @@ class SaveCheckpoints(Callback):
             "model": self.model.to_dict(),
             "files": {file: entry for part in dist.all_gather_object(mine) for file, entry in part.items()},
         }
-        self.uploads.append(self.uploader.submit(self._upload, local, storage.join(self.folder, name), mine, manifest))
+        self.uploads.append(self.uploader.submit(self._upload, local, place, mine, manifest))
         logger.log_metrics({"checkpoint/seconds_waited": time.monotonic() - start})
 
     def _write(self, state: State, local: Path) -> dict[str, dict[str, Any]]:
-        """Write this rank's files; returns them with size and hash. When one rank cannot, all ranks raise together."""
-        before = {file.name for file in local.glob("*")}
-        trouble = None
+        """Write this rank's files; returns them with size and hash. A disk that is full ends all ranks together."""
+        together(partial(_make_folder, local))
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # torch's own use of it
                 checkpoint.save_checkpoint(state, filename=str(self.staging / "{rank}"))  # into LAYOUT, below it
-            if dist.get_global_rank() == 0:
-                for name in TOKENIZER_FILES:
-                    if (self.tokenizer / name).exists():
-                        shutil.copyfile(self.tokenizer / name, local / name)
-        except (OSError, RuntimeError, CheckpointException) as error:  # a full disk can show as any of these
-            free = shutil.disk_usage(self.staging.parent).free
-            trouble = f"rank {dist.get_global_rank()}: {local}: {_last_line(error)} ({free / 1e9:.2f} GB free there)"
-        _raise_together("a checkpoint could not be written", [trouble] if trouble else [])
+        except CheckpointException as error:  # no Exception; torch raises it on every rank, whichever failed
+            rank, (cause, _) = next(iter(error.failures.items()))
+            # torch's own file writer raises a RuntimeError that names its source file when a disk is full.
+            if not isinstance(cause, OSError) and "inline_container" not in str(cause):
+                raise
+            reason = (isinstance(cause, OSError) and cause.strerror) or str(cause).splitlines()[0]
+            free = f"{shutil.disk_usage(local).free / 1e9:.2f} GB free there"
+            message = f"{local}: rank {rank} cannot write its checkpoint: {reason} ({free})"
+            raise UserError(message, shared=True) from None
+        together(partial(self._add_tokenizer, local))
         rank = dist.get_global_rank()
         files = sorted(
             file
             for file in local.iterdir()
-            if file.name not in before
-            and (file.name.startswith(f"__{rank}_") or (rank == 0 and not file.name.startswith("__")))
+            if file.name.startswith(f"__{rank}_") or (rank == 0 and not file.name.startswith("__"))
         )
         return {file.name: {"size": file.stat().st_size, "sha256": storage.sha256(file)} for file in files}
+
+    def _add_tokenizer(self, local: Path) -> None:
+        if dist.get_global_rank() != 0:
+            return
+        try:
+            for name in TOKENIZER_FILES:
+                if (self.tokenizer / name).exists():
+                    shutil.copyfile(self.tokenizer / name, local / name)
+        except OSError as error:
+            raise storage.disk_error(local, error) from error
+
+    def _clear(self, place: str) -> None:
+        """Files of the same name and size would be taken for uploaded ones before they are."""
+        if dist.get_global_rank() == 0:
+            _delete_checkpoint(place)
 
     def _upload(self, local: Path, place: str, mine: dict[str, Any], manifest: dict[str, Any]) -> None:
         for name in mine:
@@ -137,26 +155,28 @@ class SaveCheckpoints(Callback):
         self._remove_old()
 
     def _remove_old(self) -> None:
-        whole = [found for found in list_checkpoints(self.folder) if found.whole]
-        for old in whole[: -self.keep] if self.keep > 0 else []:
-            storage.delete(storage.join(old.location, MANIFEST))  # first: what is left is no checkpoint any more
-            for name in storage.list_files(old.location):
-                storage.delete(storage.join(old.location, name))
+        if self.keep < 0:
+            return
+        for old in [found for found in list_checkpoints(self.folder) if found.whole][: -self.keep]:
+            _delete_checkpoint(old.location)
 
     def _finish_uploads(self) -> None:
         """Wait for this rank's uploads; when one failed on any rank, all ranks raise together."""
         failed = [str(error) for upload in self.uploads if (error := upload.exception()) is not None]
         self.uploads.clear()
-        _raise_together("a checkpoint could not be uploaded", failed)
+        failures = [failure for rank in dist.all_gather_object(failed) for failure in rank]
+        if failures:
+            raise UserError("a checkpoint could not be uploaded\n  " + "\n  ".join(failures), shared=True)
 
 
-def _raise_together(what: str, mine: list[str]) -> None:
-    """Raise one error on all ranks when any of them has a reason to; also a barrier."""
-    reasons = [reason for rank in dist.all_gather_object(mine) for reason in rank]
-    if reasons:
-        raise UserError(f"{what}\n  " + "\n  ".join(reasons), shared=True)
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage.disk_error(folder, error) from error
 
 
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _delete_checkpoint(place: str) -> None:
+    storage.delete(storage.join(place, MANIFEST))  # first: what is left is no checkpoint any more
+    for name in storage.list_files(place):
+        storage.delete(storage.join(place, name))

@@ -162,3 +162,9 @@ def test_a_missing_file_says_where_configurations_are():
 
 def test_an_override_without_value_is_a_fault(load):
     assert "key=value" in faults(load, SOUND, "batch")
+
+
+def test_a_cross_check_of_something_that_is_no_key_is_an_error_and_not_left_out_in_silence(load, monkeypatch):
+    monkeypatch.setattr(Run, "cross_checks", lambda: [lambda run: [("batch", run.batches_per_epoch)]])
+    with pytest.raises(AttributeError, match="batches_per_epoch"):
+        load(SOUND)

@@ -45,6 +45,14 @@ def test_two_servers_do_not_disturb_each_other(s3_server, tmp_path):
         assert other.endpoint != s3_server.endpoint
 
 
+def test_a_folder_is_served_once_and_its_path_may_be_long_and_have_spaces(tmp_path):
+    folder = tmp_path / "a folder" / ("long" * 40)
+    with local_s3(folder), pytest.raises(UserError, match="runs there already"), local_s3(folder):
+        pass
+    with local_s3(folder):
+        pass
+
+
 def test_what_was_stored_is_there_again_after_a_restart(tmp_path, monkeypatch):
     for action in ("write", "read"):
         with local_s3(tmp_path) as server:

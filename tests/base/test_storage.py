@@ -94,6 +94,26 @@ def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/x: cannot be written: File exists"):
+        storage.write_bytes(str(tmp_path / "file" / "x"), b"")
+
+
+def test_listing_passes_over_what_goes_away_meanwhile(tmp_path, monkeypatch):
+    (tmp_path / "there").write_text("1234")
+    (tmp_path / ".gone.part").write_text("")
+    look = Path.stat
+
+    def moved_into_place(path: Path, **options: bool) -> os.stat_result:
+        if path.name == ".gone.part":
+            path.unlink()
+        return look(path, **options)
+
+    monkeypatch.setattr(Path, "stat", moved_into_place)
+    assert storage.list_files(str(tmp_path)) == {"there": 4}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system can be mounted by root alone")
 def test_a_full_disk_is_a_clear_error_and_leaves_nothing(tmp_path):
     small = tmp_path / "small"

@@ -124,3 +124,12 @@ def test_the_export_continues_a_text_as_the_checkpoint_does(checkpoint, tmp_path
     export_huggingface(str(checkpoint), tmp_path / "exported")
     texts = [continuation(str(place), "a dose", 8, 0.0, 1) for place in (checkpoint, tmp_path / "exported")]
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_damaged_export_is_a_clear_error_that_names_the_folder(checkpoint, tmp_path, name):
+    export_huggingface(str(checkpoint), tmp_path / "exported")
+    file = tmp_path / "exported" / name
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(UserError, match="exported"):
+        continuation(str(tmp_path / "exported"), "a dose", 1, 0.0, 1)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from base.configuration import load_configuration
+from base.errors import UserError
+from eval.sample_questions import write_sample_questions
 from recipes.preflight import preflight
 from recipes.run_sheet import memory_by_part, run_sheet
 from recipes.schema import FSDP, Training
@@ -23,19 +26,21 @@ def train_py(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     )
 
 
-def test_the_2_7b_run_sheet_is_printed_without_a_gpu_or_torch():
+def test_the_2_7b_run_sheet_is_printed_without_a_gpu_or_torch(tmp_path):
     start = time.monotonic()
-    result = train_py("yamls/biomedlm.yaml", "--check", "variables.bucket=/nonexistent/bucket")
-    assert result.returncode == 2 or result.returncode == 0
+    command = ["train.py", "yamls/biomedlm.yaml", "--check", f"variables.bucket={tmp_path}/bucket"]
+    result = train_py(*command[1:])
+    assert result.returncode == 0, result.stderr  # what is not there yet is told, and no fault
+    assert "training would stop at it" in result.stdout and "tokenizer.json: no such file" in result.stdout
     assert "2,594,247,680" in result.stdout
     assert "286,103" in result.stdout  # batches: 300e9 tokens of 1,048,576
     assert "16.550 GFLOP" in result.stdout
     assert "128 x a100_40gb" in result.stdout
     assert time.monotonic() - start < 10
     modules = subprocess.run(
-        [sys.executable, "-X", "importtime", "train.py", "yamls/biomedlm.yaml", "--check"],
-        cwd=ROOT, capture_output=True, text=True,
-    ).stderr  # fmt: skip
+        [sys.executable, "-X", "importtime", *command], cwd=ROOT, capture_output=True, text=True
+    ).stderr
+    assert "recipes.preflight" in modules
     assert " torch\n" not in modules and " composer\n" not in modules
 
 
@@ -50,10 +55,45 @@ def test_three_faults_of_the_training_configuration_are_reported_together():
     assert "Traceback" not in result.stderr
 
 
-def test_callback_keys_are_checked():
-    result = train_py("yamls/quickstart.yaml", "callbacks.score_checkpoints.intervall=3ba", "--check")
-    assert result.returncode == 2
-    assert "did you mean callbacks.score_checkpoints.interval?" in result.stderr
+@pytest.mark.parametrize(
+    ("argument", "fault"),
+    [
+        ("callbacks.score_checkpoints.intervall=3ba", "did you mean callbacks.score_checkpoints.interval?"),
+        ("callbacks.lr_monitor.every=3", "callbacks.lr_monitor.every: unknown key"),
+        ("callbacks.memory_monitor={memory_key: {}}", "did you mean callbacks.memory_monitor.memory_keys?"),
+        ("callbacks.runtime_estimator={time_unit: weeks}", "callbacks.runtime_estimator.time_unit: "),
+        ("callbacks.score_checkpoints.interval=60sec", "callbacks.score_checkpoints.interval: must be in ba"),
+        ("callbacks.score_checkpoints.interval=0ba", "callbacks.score_checkpoints.interval: must be at least 1"),
+        ("scheduler.t_warmup=60sec", "scheduler.t_warmup: must be in ba"),
+        ("max_duration=0ba", "max_duration: must be at least 1"),
+        ("save_interval=0ba", "save_interval: must be at least 1"),
+        ("console_log_interval=0ba", "console_log_interval: must be at least 1"),
+        ("save_num_checkpoints_to_keep=0", "save_num_checkpoints_to_keep: "),
+        ("optimizer.betas=[0.9, 1.5]", "optimizer.betas.1: "),
+    ],
+)
+def test_what_a_component_would_refuse_or_take_for_something_else_is_refused_at_once(argument, fault):
+    with pytest.raises(UserError) as error:
+        load_configuration(str(ROOT / "yamls" / "quickstart.yaml"), [argument], Training)
+    assert fault in str(error.value) and "1 fault in" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "key"),
+    [
+        ("scheduler.t_warmup=96ba", "scheduler.t_warmup"),
+        ("scheduler.t_warmup=393216tok", "scheduler.t_warmup"),
+        ("model.n_heads=3", "model.n_heads"),
+        ("device_train_microbatch_size=3", "device_train_microbatch_size"),
+        ("train_loader.dataset={local: cache, cache_limit: 1gb}", "train_loader.dataset.cache_limit"),
+        ("save_folder=null", "autoresume"),
+        ("max_duration=60sec", "max_duration"),
+        ("console_log_interval=1ep", "console_log_interval"),
+    ],
+)
+def test_keys_that_do_not_fit_together_are_refused(argument, key):
+    with pytest.raises(UserError, match=f": {key}: "):
+        load_configuration(str(ROOT / "yamls" / "quickstart.yaml"), [argument], Training)
 
 
 def test_a_wrong_s3_key_is_a_clear_error_with_exit_code_2(s3, new_run):
@@ -95,6 +135,19 @@ def test_a_tokenizer_that_did_not_write_the_shards_is_refused(new_run):
     (run.folder / "mds" / "card.json").write_text(json.dumps({"tokenizer_sha256": "0" * 64, "vocab_size": 10}))
     found = preflight(config(run), world_size=1, probe_writing=False)
     assert any("not the tokenizer that wrote the shards" in fault for fault in found.faults)
+
+
+def test_questions_and_trackers_that_are_not_there_are_told_before_training(new_run, tmp_path, monkeypatch):
+    scores = {"tasks": ["medqa", "medmcqa"], "data": str(tmp_path / "qa"), "interval": "5ba"}
+    wanted = config(new_run("asks"), callbacks={"score_checkpoints": scores}, loggers={"wandb": {"project": "x"}})
+    monkeypatch.setattr("recipes.preflight.find_spec", lambda name: None)
+    missing = preflight(wanted, 1, False).missing
+    assert [text.split(":")[0] for text in missing] == ["callbacks.score_checkpoints.data"] * 2 + ["loggers.wandb"]
+
+    write_sample_questions(str(tmp_path / "qa"), n=5, seed=1)
+    assert len(preflight(wanted, 1, False).missing) == 1
+    (tmp_path / "qa" / "medmcqa" / "dev.json").write_text("{}")
+    assert any("holds no question for medmcqa" in fault for fault in preflight(wanted, 1, False).faults)
 
 
 def test_a_folder_with_checkpoints_is_not_trained_into_unless_resuming(new_run):

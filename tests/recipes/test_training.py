@@ -1,6 +1,8 @@
 """Real launches on the CPU: sharding changes nothing, a killed run becomes the run that would have been."""
 
 import json
+import os
+import subprocess
 
 import pytest
 
@@ -14,7 +16,7 @@ NO_DROPOUT = {"model.attn_pdrop=0.0", "model.resid_pdrop=0.0", "model.embd_pdrop
 
 
 def test_a_killed_run_resumes_bit_for_bit_within_an_epoch_and_at_its_end(new_run):
-    """Dropout on. Killed at batch 8 (saved at 5) and, after the end of the first epoch (12), at 14 (saved at 12)."""
+    """Dropout on. Killed at batch 7 (saved at 4) and, after the end of the first epoch (12), at 14 (saved at 12)."""
     whole = new_run("whole", save_interval="4ba", save_num_checkpoints_to_keep=2)
     killed = new_run("killed", save_interval="4ba")
     whole.train(2)
@@ -39,6 +41,8 @@ def test_one_rank_and_two_ranks_give_the_same_losses_and_a_damaged_checkpoint_is
     assert series(two.metrics(), NORM)[1] == pytest.approx(series(one.metrics(), NORM)[1], rel=1e-3)
     assert two.losses()[-1] < two.losses()[0] - 0.05
 
+    assert "nothing left to train" in two.train(1, *NO_DROPOUT)  # the same command again is no error
+
     # Two ranks wrote; damage the newest, cut the manifest off the one before: the third from the end is taken.
     newest, before = two.checkpoints / "ep1-ba20", two.checkpoints / "ep1-ba15"
     shard = newest / "__1_0.distcp"
@@ -49,3 +53,22 @@ def test_one_rank_and_two_ranks_give_the_same_losses_and_a_damaged_checkpoint_is
     assert "resumed at batch 10" in output
     assert two.losses() == pytest.approx(one.losses(), rel=1e-5)
     assert [found.batch for found in list_checkpoints(str(two.checkpoints)) if found.whole] == [5, 10, 15, 20]
+    assert not shard.exists()  # nothing of what lay there before could be taken for a file of the new checkpoint
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system can be mounted by root alone")
+def test_a_full_disk_during_a_save_is_one_clear_error_and_leaves_no_checkpoint(new_run, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", small], check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        run = new_run("full")
+        process = run.start(2, f"run_folder={small}/run")
+        output, _ = process.communicate(timeout=120)
+    finally:
+        subprocess.run(["umount", small], check=True)
+    assert process.returncode == 2, output
+    assert "cannot write its checkpoint: No space left on device" in output
+    assert "Traceback" not in output
+    assert list_checkpoints(str(run.checkpoints)) == []

@@ -1,0 +1,29 @@
+"""Work that may fail on one rank alone, done so that no other rank is left waiting for it."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from composer.utils import dist
+
+from base.errors import UserError
+
+T = TypeVar("T")
+
+
+def together(work: Callable[[], T]) -> T:
+    """Do ``work`` on this rank, and go on when every rank has done its own.
+
+    A rank that ended alone would leave the others in their next collective until ``dist_timeout``, on other nodes with
+    nothing to say why; and the launcher would end with the exit code of a rank that it killed.
+
+    Raises:
+        UserError: on every rank, with what was wrong on any of them.
+    """
+    try:
+        result, fault = work(), None
+    except UserError as error:
+        fault = str(error)
+    faults = dict.fromkeys(one for one in dist.all_gather_object(fault) if one is not None)
+    if faults:
+        raise UserError("\n  ".join(faults), shared=True)
+    return result

@@ -1,0 +1,55 @@
+"""The training is one line on a terminal, whatever its width, and plain lines elsewhere."""
+
+import io
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from recipes.callbacks.console import Console
+
+METRICS = {
+    "loss/train/total": 2.5,
+    "lr-AdamW/group0": 1.6e-4,
+    "l2_norm/grad/global": 0.8,
+    "throughput/device/mfu": 0.46,
+}
+
+
+class Screen(io.StringIO):
+    def __init__(self, terminal: bool):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+def at(batch: int) -> Any:
+    value = SimpleNamespace(value=batch)
+    return SimpleNamespace(timestamp=SimpleNamespace(batch=value, token=SimpleNamespace(value=batch * 1_048_576)))
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> str:
+    screen = Screen(terminal)
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 24)))
+    console = Console(286_103, 2, one_line=True)
+    console.fit_start(at(0), None)  # type: ignore[arg-type]
+    console.log_metrics(METRICS)
+    for batch in (1, 2, 3, 286_103):
+        console.batch_end(at(batch), None)  # type: ignore[arg-type]
+    return screen.getvalue()
+
+
+def test_on_a_terminal_one_line_is_rewritten_and_never_wraps(monkeypatch):
+    lines = shown(monkeypatch, terminal=True).split("\r\x1b[2K")[1:]
+    assert len(lines) == 4 and max(map(len, lines[:-1])) < 60
+    assert "".join(lines).count("\n") == 1 and lines[-1].endswith("\n")
+
+
+def test_without_a_terminal_there_is_a_line_each_interval_and_at_the_end(monkeypatch):
+    lines = shown(monkeypatch, terminal=False).splitlines()
+    assert [line.split()[1].split("/")[0] for line in lines] == ["2", "286103"]
+    assert all(part in lines[0] for part in ("loss 2.5000", "lr 0.00016", "norm 0.8", "MFU 0.46", "tok/s", "left"))
