@@ -105,8 +105,13 @@ def write_aside(path: str | Path) -> Iterator[Path]:
 
 def disk_error(path: str | Path, error: OSError) -> UserError:
     """What to tell the user when a local file cannot be written."""
-    free = shutil.disk_usage(_existing(Path(path))).free
-    return UserError(f"{path}: cannot be written: {error.strerror or error} ({free / 1e9:.2f} GB free there)")
+    reason = error.strerror or str(error)
+    return UserError(f"{path}: cannot be written: {reason} ({free_bytes(path) / 1e9:.2f} GB free there)")
+
+
+def free_bytes(path: str | Path) -> int:
+    """Room on the disk of a local path, which need not be there yet."""
+    return shutil.disk_usage(_existing(Path(path))).free
 
 
 def upload(path: str | Path, location: str) -> None:

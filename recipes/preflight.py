@@ -13,10 +13,11 @@ from base.errors import NotThere, UserError
 from base.progress import say
 from eval.task import find_file, load_questions
 from eval.tasks import TASKS
-from model.checkpoint import Checkpoint, list_checkpoints
+from model.checkpoint import Checkpoint, DamagedCheckpoint, list_checkpoints, read_manifest
 from model.config import GPTConfig
 from recipes.schema import Training, duration_in_batches
 
+NEW_FOLDER = "choose another run_name or folder to begin anew"
 Look = Callable[[Training, int, "Findings"], None]
 
 
@@ -124,6 +125,13 @@ def _dataset(config: Training, world_size: int, found: Findings) -> None:
             f"max_seq_len: {config.max_seq_len}, but the shards hold {encoding}; prepare them with "
             f"shards.max_seq_len={config.max_seq_len}"
         )
+    if dataset.remote is not None and dataset.cache_limit is None:
+        room = sum(storage.list_files(dataset.local).values()) + storage.free_bytes(dataset.local)
+        if found.shard_bytes > room:
+            found.warnings.append(
+                f"train_loader.dataset.local: {dataset.local} has room for {room / 1e9:.2f} GB of the "
+                f"{found.shard_bytes / 1e9:.2f} GB of shards; set cache_limit, or take another disk"
+            )
     card_place = storage.join(root, "card.json")
     if storage.exists(card_place):
         found.card = json.loads(storage.read_bytes(card_place))
@@ -192,9 +200,28 @@ def _checkpoints(config: Training, world_size: int, found: Findings) -> None:
             f"save_folder: {config.save_folder} already holds checkpoints; set autoresume=true to go on from "
             "them, or choose another run_name or folder"
         )
+    elif found.resume_from is not None:
+        _require_same_model(found.resume_from.location, found)
     for checkpoint in found.checkpoints:
         if not checkpoint.whole:
             found.warnings.append(f"{checkpoint.location} has no manifest: it was cut off and is not used")
+
+
+def _require_same_model(location: str, found: Findings) -> None:
+    """Another number of heads, attention scale or tokenizer would load without a word."""
+    try:
+        manifest = read_manifest(location)
+    except DamagedCheckpoint as error:
+        found.warnings.append(f"{error}; the one before it will be taken")
+        return
+    here = found.model.to_dict() if found.model is not None else {}
+    for name in [name for name in here if not name.endswith("_pdrop")]:
+        there = manifest["model"].get(name, here[name])
+        if there != here[name]:
+            found.faults.append(f"save_folder: {location} has {name} {there}, here it is {here[name]}; {NEW_FOLDER}")
+    theirs = manifest["files"].get("tokenizer.json", {}).get("sha256")
+    if theirs is not None and found.tokenizer_sha256 not in (None, theirs):
+        found.faults.append(f"save_folder: {location} was trained with another tokenizer; {NEW_FOLDER}")
 
 
 def _write_probe(config: Training, world_size: int, found: Findings) -> None:

@@ -3,11 +3,13 @@
 import shutil
 from pathlib import Path
 
+import torch
 from composer import State, Trainer
 from composer.utils import dist, get_device
 
 from base import storage
 from base.configuration import dump_configuration
+from base.errors import UserError
 from base.progress import say
 from recipes import build, parallel
 from recipes.callbacks.random_state import RestoreRandomState
@@ -24,8 +26,12 @@ def pretrain(config: Training, found: Findings) -> None:
     Args:
         config: the checked configuration.
         found: what the preflight has found, without faults.
+
+    Raises:
+        UserError: on every rank, with what the user can mend: no GPU, a disk that is full, a store that refuses.
     """
     assert found.model is not None
+    _require_gpu_where_needed(config)
     device = get_device(None)
     dist.initialize_dist(device, timeout=config.dist_timeout)
     run_folder = Path(config.run_folder)
@@ -73,6 +79,13 @@ def pretrain(config: Training, found: Findings) -> None:
     if lock is not None:
         lock.close()
     parallel.leave()
+
+
+def _require_gpu_where_needed(config: Training) -> None:
+    wanted = {"precision=fp32": config.precision != "fp32", "model.init_device=cpu": config.model.init_device == "meta"}
+    if any(wanted.values()) and not torch.cuda.is_available():
+        changes = " ".join(change for change, needed in wanted.items() if needed)
+        raise UserError(f"{config.run_name} needs GPUs, and torch sees none here; for the CPU: {changes}", shared=True)
 
 
 def _is_finished(state: State) -> bool:

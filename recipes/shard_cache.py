@@ -6,12 +6,12 @@ the same cache is refused (streaming issues 717, 781, 824). A file lock tells a 
 
 import fcntl
 import os
-import shutil
 import tempfile
 import time
 from pathlib import Path
 from typing import IO
 
+from base import storage
 from base.errors import UserError
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -48,7 +48,7 @@ def claim_cache(local: str) -> IO[str]:
 def require_space(local: str, shard_bytes: int) -> None:
     """Raise UserError when a cache without a limit will not hold all shards on this node's disk."""
     there = sum(file.stat().st_size for file in Path(local).rglob("*.mds"))
-    free = shutil.disk_usage(local).free
+    free = storage.free_bytes(local)
     if shard_bytes - there > free:
         raise UserError(
             f"train_loader.dataset.local: {local} needs {(shard_bytes - there) / 1e9:.3f} GB more for the shards, and "

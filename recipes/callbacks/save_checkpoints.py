@@ -10,6 +10,7 @@ import shutil
 import time
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -105,14 +106,10 @@ class SaveCheckpoints(Callback):
                 warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # torch's own use of it
                 checkpoint.save_checkpoint(state, filename=str(self.staging / "{rank}"))  # into LAYOUT, below it
         except CheckpointException as error:  # no Exception; torch raises it on every rank, whichever failed
-            rank, (cause, _) = next(iter(error.failures.items()))
-            # torch's own file writer raises a RuntimeError that names its source file when a disk is full.
-            if not isinstance(cause, OSError) and "inline_container" not in str(cause):
+            reason = _reason_of_the_disk(error)
+            if reason is None:
                 raise
-            reason = (isinstance(cause, OSError) and cause.strerror) or str(cause).splitlines()[0]
-            free = f"{shutil.disk_usage(local).free / 1e9:.2f} GB free there"
-            message = f"{local}: rank {rank} cannot write its checkpoint: {reason} ({free})"
-            raise UserError(message, shared=True) from None
+            raise UserError(f"{local}: cannot write the checkpoint: {reason}", shared=True) from None
         together(partial(self._add_tokenizer, local))
         rank = dist.get_global_rank()
         files = sorted(
@@ -141,6 +138,8 @@ class SaveCheckpoints(Callback):
         for name in mine:
             storage.upload(local / name, storage.join(place, name))
             (local / name).unlink()
+        with suppress(OSError):  # another rank of this node is not done yet: the last one removes it
+            local.rmdir()
         if dist.get_global_rank() != 0:
             return
         expected = {name: entry["size"] for name, entry in manifest["files"].items()}
@@ -151,7 +150,6 @@ class SaveCheckpoints(Callback):
             names = ", ".join(sorted(name for name, _ in missing))
             raise UserError(f"{place}: not uploaded within {self.timeout:.0f} s: {names}; the checkpoint is not whole")
         storage.write_bytes(storage.join(place, MANIFEST), json.dumps(manifest, indent=1).encode())
-        shutil.rmtree(local, ignore_errors=True)
         self._remove_old()
 
     def _remove_old(self) -> None:
@@ -169,6 +167,17 @@ class SaveCheckpoints(Callback):
             raise UserError("a checkpoint could not be uploaded\n  " + "\n  ".join(failures), shared=True)
 
 
+def _reason_of_the_disk(error: CheckpointException) -> str | None:
+    """What the disk of one of the ranks had against the files, or None when it was something else."""
+    for rank, (cause, _) in error.failures.items():
+        if isinstance(cause, OSError):
+            return f"rank {rank}: {cause.strerror or cause}"
+    for rank, (cause, _) in error.failures.items():
+        if "inline_container" in str(cause):  # torch's archive writer hides the cause
+            return f"rank {rank}: a file came out short, as on a full disk"
+    return None
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -180,3 +189,6 @@ def _delete_checkpoint(place: str) -> None:
     storage.delete(storage.join(place, MANIFEST))  # first: what is left is no checkpoint any more
     for name in storage.list_files(place):
         storage.delete(storage.join(place, name))
+    if not storage.is_remote(place):
+        with suppress(OSError):
+            Path(place).rmdir()

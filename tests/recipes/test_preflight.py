@@ -137,6 +137,17 @@ def test_a_tokenizer_that_did_not_write_the_shards_is_refused(new_run):
     assert any("not the tokenizer that wrote the shards" in fault for fault in found.faults)
 
 
+def test_a_cache_that_cannot_hold_the_shards_is_warned_of(new_run, monkeypatch):
+    wanted = config(new_run("large"))
+    assert not any("has room for" in warning for warning in preflight(wanted, 1, False).warnings)
+    monkeypatch.setattr("base.storage.free_bytes", lambda path: 100)
+    assert any("has room for 0.00 GB of the 0.00 GB" in warning for warning in preflight(wanted, 1, False).warnings)
+    loader = wanted.train_loader.model_dump()
+    loader["dataset"]["cache_limit"] = "1mb"
+    limited = config(new_run("limited"), train_loader=loader)
+    assert not any("has room for" in warning for warning in preflight(limited, 1, False).warnings)
+
+
 def test_questions_and_trackers_that_are_not_there_are_told_before_training(new_run, tmp_path, monkeypatch):
     scores = {"tasks": ["medqa", "medmcqa"], "data": str(tmp_path / "qa"), "interval": "5ba"}
     wanted = config(new_run("asks"), callbacks={"score_checkpoints": scores}, loggers={"wandb": {"project": "x"}})
@@ -160,9 +171,35 @@ def test_a_folder_with_checkpoints_is_not_trained_into_unless_resuming(new_run):
     assert any("has no manifest" in warning for warning in found.warnings)
 
 
+def test_a_run_is_not_gone_on_with_as_another_model_or_with_another_tokenizer(new_run):
+    run = new_run("changed")
+    shape = preflight(config(run), 1, False).model
+    assert shape is not None
+    tokenizer = {"tokenizer.json": {"size": 1, "sha256": "0" * 64}}
+    manifest = {"model": shape.to_dict() | {"n_heads": 4, "attn_pdrop": 0.5}, "files": tokenizer}
+    (run.checkpoints / "ep0-ba5").mkdir(parents=True)
+    (run.checkpoints / "ep0-ba5" / "manifest.json").write_text(json.dumps(manifest))
+    faults = preflight(config(run), 1, False).faults
+    assert len(faults) == 2  # dropout may change
+    assert "n_heads 4, here it is 2" in faults[0] and "another tokenizer" in faults[1]
+
+    (run.checkpoints / "ep0-ba5" / "manifest.json").write_text("{}")
+    found = preflight(config(run), 1, False)
+    assert found.faults == [] and any("damaged" in warning for warning in found.warnings)
+
+
 def test_the_memory_estimate_counts_16_bytes_a_parameter_over_the_shards():
     from model.config import GPTConfig
 
     parts = memory_by_part(GPTConfig(), FSDP(), world_size=8, microbatch=8, bf16=True)
     states = parts["parameters"] + parts["gradients"] + parts["Adam moments"]
     assert states == pytest.approx(16 * 2_594_247_680 / 8)
+
+
+def test_a_run_for_gpus_says_so_where_there_is_none(monkeypatch):
+    from recipes.pretrain import _require_gpu_where_needed
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    biomedlm = load_configuration(str(ROOT / "yamls" / "biomedlm.yaml"), [], Training)
+    with pytest.raises(UserError, match=r"for the CPU: precision=fp32 model\.init_device=cpu"):
+        _require_gpu_where_needed(biomedlm)

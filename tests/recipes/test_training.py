@@ -29,6 +29,8 @@ def test_a_killed_run_resumes_bit_for_bit_within_an_epoch_and_at_its_end(new_run
     assert series(killed.metrics(), NORM) == series(whole.metrics(), NORM)
 
     assert [found.batch for found in list_checkpoints(str(whole.checkpoints))] == [16, 20]  # kept: the newest two
+    assert {path.name for path in whole.checkpoints.iterdir()} == {"config.yaml", "ep1-ba16", "ep1-ba20"}
+    assert list((whole.folder / "run" / "staging").iterdir()) == []
     manifest = json.loads((whole.checkpoints / "ep1-ba20" / "manifest.json").read_text())
     assert {"__0_0.distcp", "__1_0.distcp", ".metadata", "tokenizer.json"} <= set(manifest["files"])
 
@@ -69,6 +71,6 @@ def test_a_full_disk_during_a_save_is_one_clear_error_and_leaves_no_checkpoint(n
     finally:
         subprocess.run(["umount", small], check=True)
     assert process.returncode == 2, output
-    assert "cannot write its checkpoint: No space left on device" in output
+    assert "staging/ep0-ba5: cannot write the checkpoint: rank" in output
     assert "Traceback" not in output
     assert list_checkpoints(str(run.checkpoints)) == []
