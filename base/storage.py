@@ -17,7 +17,8 @@ from typing import Any
 
 from base.errors import NotThere, UserError
 
-CHUNK = 1 << 20
+UMASK = os.umask(0o022)  # it can only be read by setting it, and that is no business of a thread
+os.umask(UMASK)
 
 
 def is_remote(location: str) -> bool:
@@ -95,7 +96,7 @@ def write_aside(path: str | Path) -> Iterator[Path]:
         yield aside
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
-        os.chmod(aside, 0o666 & ~_umask())
+        os.chmod(aside, 0o666 & ~UMASK)
         os.replace(aside, path)
     except OSError as error:
         raise disk_error(path, error) from error
@@ -270,9 +271,3 @@ def _existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -44,10 +44,6 @@ class ComposerGPT(ComposerModel):
         """Computed in forward, so that logits never leave it."""
         return outputs
 
-    def eval_forward(self, batch: Mapping[str, Tensor], outputs: Tensor | None = None) -> Tensor:
-        """The loss again: validation needs nothing else."""
-        return outputs if outputs is not None else self.forward(batch)
-
     def flops_per_batch(self, batch: Mapping[str, Tensor]) -> float:
         """For Composer's SpeedMonitor; the convention is :meth:`GPTConfig.flops_per_token`'s."""
         return self.config.flops_per_token() * batch["input_ids"].numel()

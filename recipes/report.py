@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+from base import storage
 from base.progress import count, duration
 from recipes.metrics import read_metrics, series
 
@@ -80,7 +81,8 @@ def write_report(path: Path, summary: dict[str, Any], whole_metrics: Path, resum
         f"<pre>{_text(details['configuration'])}</pre>",
         f"<p class=lead>{_text(details['versions'])}</p>",
     ]
-    path.write_text(PAGE.format(title="BioMedLM recipe: report", body="\n".join(body)), encoding="utf-8")
+    page = PAGE.format(title="BioMedLM recipe: report", body="\n".join(body))
+    storage.write_bytes(str(path), page.encode())
 
 
 def _text(value: object) -> str:

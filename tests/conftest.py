@@ -2,6 +2,7 @@
 
 import os
 
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is tested here runs on the CPU, two ranks on any machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: its threads wait for each other on few cores
 
 from collections.abc import Iterator

@@ -27,7 +27,7 @@ from model.checkpoint import MANIFEST, TOKENIZER_FILES, list_checkpoints
 from model.config import GPTConfig
 from recipes.together import together
 
-UPLOAD_POLL_SECONDS = 0.5
+LONGEST_PAUSE = 5.0  # seconds between two looks for the other ranks' files
 LAYOUT = "ep{epoch}-ba{batch}"
 
 
@@ -144,8 +144,10 @@ class SaveCheckpoints(Callback):
             return
         expected = {name: entry["size"] for name, entry in manifest["files"].items()}
         deadline = time.monotonic() + self.timeout
+        pause = 0.05
         while (missing := expected.items() - storage.list_files(place).items()) and time.monotonic() < deadline:
-            time.sleep(UPLOAD_POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
         if missing:
             names = ", ".join(sorted(name for name, _ in missing))
             raise UserError(f"{place}: not uploaded within {self.timeout:.0f} s: {names}; the checkpoint is not whole")

@@ -66,11 +66,11 @@ class Run:
         assert process.returncode == 0, output
         return output
 
-    def train_and_kill(self, ranks: int, at_batch: int, *overrides: str) -> None:
-        """SIGKILL to the launcher and all that it started, once ``at_batch`` batches are logged."""
-        process = self.start(ranks, *overrides)
+    def train_and_kill(self, ranks: int, at_batch: int, saved: str) -> None:
+        """SIGKILL to the launcher and all that it started, once ``at_batch`` is logged and ``saved`` is whole."""
+        process = self.start(ranks)
         deadline = time.monotonic() + 120
-        while at_batch not in self.metrics():
+        while at_batch not in self.metrics() or not (self.checkpoints / saved / "manifest.json").exists():
             assert process.poll() is None and time.monotonic() < deadline, "it ended or hung before it could be killed"
             time.sleep(0.02)
         for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
