@@ -121,6 +121,9 @@ def kill_all(process: subprocess.Popen[str]) -> None:
 
 def quickstart(source: str | None, qa: str | None, gpt2: str | None, out: Path) -> dict[str, Any]:
     """Run the recipe; returns what is in summary.json."""
+    for name, folder in (("QA", qa), ("GPT2", gpt2)):
+        if folder is not None and not Path(folder).is_dir():
+            raise UserError(f"{name}={folder}: no such folder; README.md says what it must hold")
     source = source or _default_source()
     _begin(out, {"source": source, "qa": qa, "gpt2": gpt2})
     start = time.monotonic()
@@ -169,8 +172,6 @@ def prepare_questions(run: Quickstart, qa: str | None) -> None:
             run.run("python", "-m", "eval.sample_questions", str(place))
             return
         theirs = Path(qa).resolve()
-        if not theirs.is_dir():
-            raise UserError(f"QA={qa}: no such folder; it must be laid out like the official files (see README.md)")
         if theirs == place.resolve():
             return
         if place.is_symlink():

@@ -90,6 +90,12 @@ def test_the_export_says_which_transformers_versions_ignore_the_scaling():
     assert "4.42" in README and "5.3" in README and 'attn_implementation="eager"' in README
 
 
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))])
+def test_every_relative_link_leads_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
 @pytest.mark.parametrize("command", commands("sh-gpu"))
 def test_the_commands_for_gpus_pass_the_check(command):
     """Without the launcher and its arguments: ``python train.py … --check``."""
