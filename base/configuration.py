@@ -282,6 +282,8 @@ def _reason(detail: Any, key: Key, schema: type[Schema]) -> str:
     message = message[0].lower() + message[1:]
     if kind == "value_error":
         return message.removeprefix("value error, ")
+    if kind == "string_type" and isinstance(detail["input"], int | float):
+        return f"{message}; it is {shown}: quote it, as an argument '{_dotted(key)}=\"{shown}\"'"
     if kind == "union_tag_invalid":
         message = f"must be one of {detail['ctx']['expected_tags']}"
         shown = repr(detail["ctx"]["tag"])

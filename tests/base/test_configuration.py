@@ -108,6 +108,11 @@ def test_types_are_not_guessed(load):
     assert "run_name" in faults(load, SOUND, "run_name=7")
 
 
+def test_a_number_where_text_is_wanted_is_told_how_to_be_written(load):
+    assert """quote it, as an argument 'run_name="7"'""" in faults(load, SOUND, "run_name=7")
+    assert load(SOUND, 'run_name="7"').run_name == "7"
+
+
 def test_a_key_that_stands_twice_is_a_fault(load):
     assert "batch: stands twice, at" in faults(load, SOUND + "batch: 2\nbatch: 4\n")
 
