@@ -1,5 +1,6 @@
 """make says what it lacks, and never deletes an environment that it did not make."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,7 +20,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True)
+    # `make test VENV=…` hands its variables on to every make below it; these here must begin without them.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, env=inherited)
 
 
 @pytest.mark.parametrize("target", ["unit", "clean"])
