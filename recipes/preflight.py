@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.util import find_spec
-from typing import Any
 
 from base import storage
 from base.errors import NotThere, UserError
@@ -29,12 +28,10 @@ class Findings:
     """
 
     model: GPTConfig | None = None
-    eos_token_id: int | None = None
     tokenizer_sha256: str | None = None
     entries: int | None = None
     samples: int | None = None
     shard_bytes: int = 0
-    card: dict[str, Any] | None = None
     batches: int | None = None
     checkpoints: list[Checkpoint] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -92,12 +89,11 @@ def _tokenizer(config: Training, world_size: int, found: Findings) -> None:
     data = storage.read_bytes(place)
     try:
         content = json.loads(data)
-        ids = {*content["model"]["vocab"].values(), *(token["id"] for token in content.get("added_tokens", []))}
         added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
+        ids = {*content["model"]["vocab"].values(), *added.values()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"tokenizer.name: {place}: not a tokenizer: {error}") from error
     found.tokenizer_sha256 = sha256(data).hexdigest()
-    found.eos_token_id = added.get("<|endoftext|>")
     found.entries = entries = max(ids) + 1
     vocab_size = config.model.vocab_size or entries
     if vocab_size < entries:
@@ -134,11 +130,11 @@ def _dataset(config: Training, world_size: int, found: Findings) -> None:
             )
     card_place = storage.join(root, "card.json")
     if storage.exists(card_place):
-        found.card = json.loads(storage.read_bytes(card_place))
-        theirs = found.card.get("tokenizer_sha256")
+        card = json.loads(storage.read_bytes(card_place))
+        theirs = card.get("tokenizer_sha256")
         if found.tokenizer_sha256 is not None and theirs not in (None, found.tokenizer_sha256):
             found.faults.append(f"tokenizer.name: not the tokenizer that wrote the shards ({card_place} has its hash)")
-        ids = found.card.get("vocab_size", 0)
+        ids = card.get("vocab_size", 0)
         if found.model is not None and ids > found.model.vocab_size:
             found.faults.append(f"model.vocab_size: the shards hold ids up to {ids - 1}")
     else:
@@ -157,10 +153,9 @@ def _batches(config: Training, world_size: int, found: Findings) -> None:
 def _ranks(config: Training, world_size: int, found: Findings) -> None:
     total, micro = config.global_train_batch_size, config.device_train_microbatch_size
     if total % world_size:
-        below = next(size for size in range(total, 0, -1) if size % world_size == 0 or size < world_size)
         found.faults.append(
             f"global_train_batch_size: {total} is not divisible by the {world_size} ranks; "
-            f"{max(below, world_size)} and {(total // world_size + 1) * world_size} are"
+            f"{max(total - total % world_size, world_size)} and {(total // world_size + 1) * world_size} are"
         )
         return
     each = total // world_size
