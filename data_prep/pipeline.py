@@ -17,10 +17,15 @@ from base import storage
 from base.configuration import load_configuration
 from base.errors import PartlyRefused, UserError
 from base.progress import say
-from data_prep import download, parse, select, shards, tokenizer, verify
-from data_prep.executor import LocalProcesses
+from data_prep import verify
+from data_prep.download import stage as download
+from data_prep.executors.local import LocalProcesses
+from data_prep.parse import stage as parse
 from data_prep.schema import DataConfiguration
+from data_prep.select import stage as select
+from data_prep.shards import stage as shards
 from data_prep.stage import Job, Stage, digest, publish, sizes
+from data_prep.tokenizer import stage as tokenizer
 
 STAGES = {
     stage.name: stage

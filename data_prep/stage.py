@@ -12,7 +12,7 @@ from typing import Any
 
 from base import storage
 from base.progress import progress
-from data_prep.executor import Executor
+from data_prep.executors.executor import Executor
 from data_prep.schema import DataConfiguration
 
 UPLOADS = 8  # at a time

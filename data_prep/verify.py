@@ -25,12 +25,12 @@ from base import storage
 from base.errors import UserError
 from base.progress import progress, say
 from data_prep.documents import DOCUMENTS, DROPPED, LEDGER
-from data_prep.packing import SPLITS
-from data_prep.shards import CARD, DOC_IDS, SHARDS_A_WORKER
-from data_prep.shards import FOLDER as MDS
+from data_prep.shards.packing import SPLITS
+from data_prep.shards.stage import CARD, DOC_IDS, SHARDS_A_WORKER
+from data_prep.shards.stage import FOLDER as MDS
 from data_prep.stage import Job, Stage, digest, remove
-from data_prep.tokenizer import FOLDER as TOKENIZER
-from data_prep.tokenizer import load_tokenizer
+from data_prep.tokenizer.stage import FOLDER as TOKENIZER
+from data_prep.tokenizer.training import load_tokenizer
 
 
 class Faults:

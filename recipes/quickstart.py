@@ -295,7 +295,7 @@ def _metrics(out: Path, name: str) -> Path:
 def _default_source() -> str:
     """``ncbi`` when NLM answers within seconds, else ``sample``."""
     say("no SOURCE given: asking whether NLM can be reached")
-    reached = subprocess.run([sys.executable, "-m", "data_prep.mirror"], check=False).returncode == 0
+    reached = subprocess.run([sys.executable, "-m", "data_prep.download.mirror"], check=False).returncode == 0
     say(
         "source: " + ("ncbi, one real update file" if reached else "sample, records generated here: NLM did not answer")
     )

@@ -16,9 +16,9 @@ import pytest
 from made import HEAD, YAML, article, documents, ledger, prepare, pubmed_file
 
 from base.errors import PartlyRefused, UserError
-from data_prep.pubmed import read_pubmed
-from data_prep.refusal import Refused
-from data_prep.sample import write_sample
+from data_prep.download.sample import write_sample
+from data_prep.parse.pubmed import read_pubmed
+from data_prep.parse.refusal import Refused
 from data_prep.schema import Sample
 
 GOOD = f"{HEAD}<PubmedArticleSet>{article(1)}{article(2)}</PubmedArticleSet>".encode()

@@ -9,7 +9,7 @@ from made import content, prepare
 from base import storage
 from base.errors import UserError
 from base.local_s3 import LocalS3
-from data_prep.sample import write_sample
+from data_prep.download.sample import write_sample
 from data_prep.schema import Sample
 
 

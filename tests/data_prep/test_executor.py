@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from base.errors import UserError
-from data_prep.executor import LocalProcesses
+from data_prep.executors.local import LocalProcesses
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from random import Random
 
 import numpy as np
 
-from data_prep.fold import COUNTS, DELETED, OLDER_VERSION, REPLACED, fold
+from data_prep.select.fold import COUNTS, DELETED, OLDER_VERSION, REPLACED, fold
 
 
 def outcome(*rows: tuple[int, int, int, bool]) -> list[int]:

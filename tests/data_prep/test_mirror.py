@@ -12,8 +12,8 @@ import pytest
 from made import documents, prepare
 
 from base.errors import UserError
-from data_prep import mirror
-from data_prep.sample import write_sample
+from data_prep.download import mirror
+from data_prep.download.sample import write_sample
 from data_prep.schema import Sample
 
 
@@ -149,5 +149,13 @@ def test_the_probe_answers_within_seconds(served: Mirror) -> None:
 def test_fetched_files_go_through_all_stages(served: Mirror, tmp_path: Path) -> None:
     names = write_sample(tmp_path / "made", Sample(citations=150))
     served.files = {file.name: file.read_bytes() for file in (tmp_path / "made").iterdir()}
-    prepare("ncbi", tmp_path / "out", f"download.url={served.url}", "download.files=2", "download", "parse", "select")
+    prepare(
+        "ncbi",
+        tmp_path / "out",
+        f"download.pubmed.urls=[{served.url}]",
+        "download.pubmed.newest=2",
+        "download",
+        "parse",
+        "select",
+    )
     assert {row["source_file"] for row in documents(tmp_path / "out").values()} == set(names[1:])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from base.errors import UserError
-from data_prep.packing import Documents, cut, lay_out, split_documents
+from data_prep.shards.packing import Documents, cut, lay_out, split_documents
 
 LENGTH = 16
 

@@ -92,9 +92,9 @@ def test_only_what_a_change_touches_is_done_again(
     assert done_before("shards.packing=concat") == {"download", "parse", "select", "tokenizer"}
     card = json.loads((tmp_path / "mds" / "card.json").read_text())
     assert card["packing"] == "concat" and card["documents"] == ledger(tmp_path)["total"]["kept"]
-    assert done_before("parse.labels=drop") == {"download"}
+    assert done_before("parse.pubmed.labels=drop") == {"download"}
     assert not any("BACKGROUND: " in row["text"] for row in documents(tmp_path).values())
-    assert done_before("executor.workers=2", "parse.labels=drop") == {
+    assert done_before("executor.workers=2", "parse.pubmed.labels=drop") == {
         "download",
         "parse",
         "select",
@@ -102,7 +102,7 @@ def test_only_what_a_change_touches_is_done_again(
         "shards",
     }
     (tmp_path / "ledger.json").unlink()
-    assert done_before("parse.labels=drop") >= {"download", "parse"}
+    assert done_before("parse.pubmed.labels=drop") >= {"download", "parse"}
     assert done_before() == {"download"}
     assert content(tmp_path) == content(whole)
 

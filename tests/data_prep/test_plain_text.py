@@ -3,8 +3,8 @@
 import pytest
 from lxml import etree
 
-from data_prep.plain_text import plain_text
-from data_prep.refusal import Refused
+from data_prep.parse.plain_text import plain_text
+from data_prep.parse.refusal import Refused
 
 MML = 'xmlns:mml="http://www.w3.org/1998/Math/MathML"'
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from made import article, deletion, pubmed_file
 
-from data_prep.pubmed import Deletion, Record, read_pubmed
+from data_prep.parse.pubmed import Deletion, Record, read_pubmed
 
 
 def records(path: Path, **settings: object) -> list[Record]:

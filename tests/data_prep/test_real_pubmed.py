@@ -7,8 +7,8 @@ import pytest
 from made import documents, ledger
 
 from data_prep import pipeline
-from data_prep.pubmed import Record, read_pubmed
-from data_prep.sources import find_sources
+from data_prep.parse.pubmed import Record, read_pubmed
+from data_prep.parse.sources import find_sources
 
 
 def run(source: Path, out: Path, *arguments: str) -> None:

@@ -10,8 +10,9 @@ from made import prepare
 from tokenizers import Tokenizer
 
 from base.errors import UserError
-from data_prep.sample_text import article, drugs
-from data_prep.tokenizer import END_OF_TEXT, load_other, load_tokenizer, train, write_tokenizer
+from data_prep.download.sample_text import article, drugs
+from data_prep.tokenizer.others import load_other
+from data_prep.tokenizer.training import END_OF_TEXT, load_tokenizer, train, write_tokenizer
 
 
 def texts(number: int = 300) -> Iterator[list[str]]:

@@ -9,7 +9,7 @@ import torch.distributed.checkpoint as dcp
 
 from base import storage
 from base.errors import UserError
-from data_prep.tokenizer import train, write_tokenizer
+from data_prep.tokenizer.training import train, write_tokenizer
 from model.checkpoint import MANIFEST, DamagedCheckpoint, fetch, list_checkpoints, load_weights, read_manifest, resolve
 from model.config import GPTConfig
 from model.export import export_huggingface

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from data_prep.tokenizer import train, write_tokenizer
+from data_prep.tokenizer.training import train, write_tokenizer
 from recipes.metrics import read_metrics, series
 from recipes.report import LOSS
 

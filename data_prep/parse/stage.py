@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from base import storage
 from base.errors import UserError
 from base.progress import progress, say
-from data_prep.download import input_place
-from data_prep.pubmed import Deletion, Labels, Record, read_pubmed
-from data_prep.refusal import Refused
-from data_prep.sources import Source, find_sources
+from data_prep.download.stage import input_place
+from data_prep.parse.pubmed import Deletion, Labels, Record, read_pubmed
+from data_prep.parse.refusal import Refused
+from data_prep.parse.sources import Source, find_sources
 from data_prep.stage import Job, Stage, digest, remove
 
 VERSION = 1  # of the rules by which text is taken from XML: raise it when they change
@@ -70,7 +70,7 @@ class Parsed:
 
 def run(job: Job) -> dict[str, Any]:
     """Parse what has not been parsed with these settings yet."""
-    settings = job.configuration.parse
+    settings = job.configuration.parse.pubmed
     folder = job.work / FOLDER
     sources = find_sources(input_place(job))
     tasks = [
@@ -207,7 +207,11 @@ def _remove_others(folder: Path, targets: list[Path]) -> None:
 def depends_on(job: Job) -> Any:
     """The settings, and every input file as it is now."""
     sources = find_sources(input_place(job))
-    return [VERSION, job.configuration.parse.model_dump(), [[source.name, source.identity] for source in sources]]
+    return [
+        VERSION,
+        job.configuration.parse.pubmed.model_dump(),
+        [[source.name, source.identity] for source in sources],
+    ]
 
 
 STAGE = Stage("parse", needs=("download",), depends_on=depends_on, run=run, scratch=(FOLDER,))

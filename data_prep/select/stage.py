@@ -35,8 +35,8 @@ from base.errors import UserError
 from base.progress import progress, say
 from base.storage import write_bytes
 from data_prep.documents import DOCUMENT_SCHEMA, DOCUMENTS, DROPPED, DROPPED_SCHEMA, LEDGER
-from data_prep.fold import DELETED, OLDER_VERSION, REPLACED, fold
-from data_prep.parse import FOLDER, parsed_path
+from data_prep.parse.stage import FOLDER, parsed_path
+from data_prep.select.fold import DELETED, OLDER_VERSION, REPLACED, fold
 from data_prep.stage import Job, Stage
 
 VERSION = 1  # raise it when a rule changes

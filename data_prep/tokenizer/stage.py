@@ -1,30 +1,22 @@
-"""Stage ``tokenizer``: ``OUT/tokenizer``, a byte-level BPE trained on the documents, as BioMedLM's was.
-
-Source: the paper's table 2 and its ``tokenize/train_bpe.py``: no normalizer, no prefix space, offsets trimmed, 256
-bytes as first alphabet, minimum frequency 2. One difference, which the released files show too: BioMedLM's script asks
-for 28,896 entries and would put ``<|endoftext|>`` at 28,896, outside its own embedding; here, as in the release, one
-entry fewer is trained and ``<|endoftext|>`` is the last id.
-"""
+"""Stage ``tokenizer``: ``OUT/tokenizer``, trained on the documents, with a report."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer
 
-from base.errors import UserError
 from base.progress import progress, say
 from base.storage import sha256
 from data_prep.documents import DOCUMENTS, document_hash, is_validation, parts, read_columns
 from data_prep.schema import Tokenizer as Settings
 from data_prep.stage import Job, Stage
+from data_prep.tokenizer.others import load_other
+from data_prep.tokenizer.training import train, write_tokenizer
 
 VERSION = 1
 FOLDER = "tokenizer"
-END_OF_TEXT = "<|endoftext|>"
 REPORT_DOCUMENTS = 2000  # on so many documents, at most, the rates are measured
 
 
@@ -97,66 +89,6 @@ class Corpus:
         for part in self._parts:
             for batch in read_columns(part, ["id", "text"]):
                 yield list(zip(batch["id"].to_pylist(), batch["text"].to_pylist(), strict=True))
-
-
-def train(texts: Iterator[list[str]], vocab_size: int, min_frequency: int) -> Tokenizer:
-    """A tokenizer of at most ``vocab_size`` entries, the last of which is ``<|endoftext|>``. Same text, same result."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)  # type: ignore[assignment]
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 1,
-        min_frequency=min_frequency,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        special_tokens=[],
-        show_progress=sys.stderr.isatty(),
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
-    assert tokenizer.token_to_id(END_OF_TEXT) == tokenizer.get_vocab_size() - 1
-    return tokenizer
-
-
-def write_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
-    """The files that ``AutoTokenizer.from_pretrained`` loads."""
-    tokenizer.save(str(folder / "tokenizer.json"))
-    tokenizer.model.save(str(folder))  # vocab.json, merges.txt
-    specials = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "unk_token": END_OF_TEXT}
-    configuration = {
-        **specials,
-        "add_prefix_space": False,
-        "clean_up_tokenization_spaces": False,  # decoding gives back the very text
-        "model_max_length": max_length,
-        "tokenizer_class": "GPT2TokenizerFast",
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(configuration, indent=1) + "\n", encoding="utf-8")
-    (folder / "special_tokens_map.json").write_text(json.dumps(specials, indent=1) + "\n", encoding="utf-8")
-
-
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer for encoding documents: a document that quotes ``<|endoftext|>`` does not end there."""
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.encode_special_tokens = True
-    return tokenizer
-
-
-def load_other(name: str, place: str) -> Tokenizer:
-    """Another tokenizer to compare with: a folder with ``tokenizer.json``, or with ``vocab.json`` and ``merges.txt``.
-
-    Raises:
-        UserError: neither is there.
-    """
-    folder = Path(place)
-    if (folder / "tokenizer.json").is_file():
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
-    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        tokenizer = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-        return tokenizer
-    raise UserError(
-        f"tokenizer.compare_with.{name}: {place} holds neither tokenizer.json nor vocab.json and merges.txt"
-    )
 
 
 def _report(tokenizer: Tokenizer, settings: Settings) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import unicodedata
 
 from lxml.etree import _Element
 
-from data_prep.refusal import Refused
+from data_prep.parse.refusal import Refused
 
 INVISIBLE = ("\u00ad", "\u200b", "\u2060", "\ufeff")  # soft hyphen, zero-width space, word joiner, BOM
 SPACES_TO_MEND = ("  ", "\n", "\t", "\r")  # in XML no other white space is ASCII

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from base.errors import UserError
 from data_prep.documents import document_hash, is_validation
-from data_prep.tokenise import TOKEN
+from data_prep.shards.tokenise import TOKEN
 
 SPLITS = ("train", "val")
 

@@ -28,11 +28,11 @@ import pyarrow.parquet as pq
 from base.progress import progress, say
 from base.storage import sha256
 from data_prep.documents import DOCUMENTS, parts
-from data_prep.packing import SPLITS, Documents, Layout, cut, lay_out, split_documents
+from data_prep.shards.packing import SPLITS, Documents, Layout, cut, lay_out, split_documents
+from data_prep.shards.tokenise import ids_path, lengths_path, tokenise
 from data_prep.stage import Job, Stage, digest, remove
-from data_prep.tokenise import ids_path, lengths_path, tokenise
-from data_prep.tokenizer import END_OF_TEXT, load_tokenizer
-from data_prep.tokenizer import FOLDER as TOKENIZER
+from data_prep.tokenizer.stage import FOLDER as TOKENIZER
+from data_prep.tokenizer.training import END_OF_TEXT, load_tokenizer
 
 VERSION = 1
 FOLDER, CARD, DOC_IDS = "mds", "card.json", "doc_ids.parquet"

@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from base.progress import progress, say
-from data_prep.mirror import fetch, newest_files
-from data_prep.sample import write_sample
+from data_prep.download.mirror import fetch, newest_files
+from data_prep.download.sample import write_sample
 from data_prep.schema import FETCHED
 from data_prep.stage import Job, Stage
 
@@ -29,16 +29,17 @@ def run(job: Job) -> dict[str, Any]:
     if configuration.pubmed == "sample":
         names = write_sample(folder, configuration.sample)
     else:
-        settings = configuration.download
-        names = newest_files(settings.url, settings.files, settings.attempts, settings.timeout_seconds)
+        settings = configuration.download.pubmed
+        url = settings.urls[-1]
+        names = newest_files(url, settings.newest or 1, settings.attempts, settings.timeout_seconds)
         with (
-            progress(f"download from {settings.url}", None, "bytes") as advance,
+            progress(f"download from {url}", None, "bytes") as advance,
             ThreadPoolExecutor(settings.connections) as pool,
         ):
             list(
                 pool.map(
                     lambda name: fetch(
-                        settings.url.rstrip("/") + "/" + name, folder / name, settings.attempts,
+                        url.rstrip("/") + "/" + name, folder / name, settings.attempts,
                         settings.timeout_seconds, advance,
                     ),
                     names,
@@ -56,7 +57,7 @@ def depends_on(job: Job) -> Any:
     if configuration.pubmed == "sample":
         return ["sample", configuration.sample.model_dump()]
     if configuration.pubmed == "ncbi":
-        return ["ncbi", configuration.download.url, configuration.download.files]
+        return ["ncbi", configuration.download.pubmed.urls, configuration.download.pubmed.newest]
     return ["place"]  # the files themselves are the business of the stage that reads them
 
 

@@ -1,8 +1,4 @@
-"""Where tasks run. The stages know only this face, and an executor knows nothing of what it runs.
-
-A task is a small description that can be pickled (paths and settings, never data); its function is a module-level one
-that writes its own files and returns a small result.
-"""
+"""Processes on this machine."""
 
 import ctypes
 import multiprocessing
@@ -10,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from base.errors import UserError
 
@@ -18,25 +14,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 PR_SET_PDEATHSIG = 1
 AHEAD = 4  # tasks given out for each worker, so that none waits for the next
-
-
-class Executor(Protocol):
-    """Runs one function over many tasks."""
-
-    workers: int
-
-    def map(
-        self, function: Callable[[T], R], tasks: Sequence[T], at_most: int | None = None
-    ) -> Iterator[tuple[int, R]]:
-        """Yield (index of the task, its result) as they end, in any order; ``at_most`` so many at a time.
-
-        The first exception of a task ends everything and is raised here, when no other task runs any more.
-        """
-        ...
-
-    def close(self) -> None:
-        """Give back what was taken to run tasks."""
-        ...
 
 
 class LocalProcesses:
@@ -49,7 +26,7 @@ class LocalProcesses:
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], at_most: int | None = None
     ) -> Iterator[tuple[int, R]]:
-        """See :class:`Executor`."""
+        """See :class:`data_prep.executors.executor.Executor`."""
         limit = min(self.workers, len(tasks), at_most or self.workers)
         if limit <= 1:
             for index, task in enumerate(tasks):

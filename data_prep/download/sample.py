@@ -15,7 +15,7 @@ from random import Random
 
 from base.progress import progress
 from base.storage import write_bytes
-from data_prep.sample_text import Drug, article, drugs
+from data_prep.download.sample_text import Drug, article, drugs
 from data_prep.schema import Sample
 
 FIRST_PMID = 90_000_001  # beyond what NLM has given out

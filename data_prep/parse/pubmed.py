@@ -16,8 +16,8 @@ from typing import IO, Literal
 from lxml import etree
 from lxml.etree import _Element
 
-from data_prep.plain_text import local_name, normalise, plain_text
-from data_prep.refusal import Refused
+from data_prep.parse.plain_text import local_name, normalise, plain_text
+from data_prep.parse.refusal import Refused
 
 CHUNK = 1 << 18  # bytes of XML given to the parser at a time
 HEAD = 1 << 16  # the declaration, the document type and the root must lie in so many bytes

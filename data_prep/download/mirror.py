@@ -1,6 +1,6 @@
 """PubMed files from NLM or any mirror of its layout: a folder page with links, beside each file its ``.md5``.
 
-``python -m data_prep.mirror [URL]`` ends with 0 when the server answers within seconds, and with 1 otherwise.
+``python -m data_prep.download.mirror [URL]`` ends with 0 when the server answers within seconds, and with 1 otherwise.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from typing import Any
 
 from base.errors import UserError
 from base.progress import say
+from data_prep.schema import NLM
 
-NLM = "https://ftp.ncbi.nlm.nih.gov/pubmed/updatefiles/"
 LINK = re.compile(r"""href=["']?(?:[^"'>]*/)?(pubmed(\d\d)n(\d{4,5})\.xml\.gz)["'>\s]""", re.I)
 CHECKSUM = re.compile(r"\b([0-9a-f]{32})\b", re.I)  # MD5(name)= hex, as openssl writes it, or md5sum's form
 AGENT = "biomedlm-recipe (data_prep)"
@@ -125,7 +125,7 @@ def _insist(attempt: Callable[[], Any], url: str, attempts: int) -> Any:
             final = isinstance(error, urllib.error.HTTPError) and error.code in MISSING
             if final or number == attempts:
                 tries = "" if final else f" (tried {attempts} times)"
-                remedy = "check download.url, or give local files: pubmed=FOLDER"
+                remedy = "check download.pubmed.urls, or give local files: pubmed=FOLDER"
                 raise UserError(f"{url}: {reason}{tries}; {remedy}") from None
             pause = FIRST_PAUSE * 2 ** (number - 1)
             if isinstance(error, urllib.error.HTTPError) and (error.headers.get("Retry-After") or "").isdigit():
@@ -148,7 +148,7 @@ def _md5(path: Path) -> str:
 
 def main() -> None:
     """Answer whether a server can be reached."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep.mirror", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m data_prep.download.mirror", description=main.__doc__)
     parser.add_argument("url", nargs="?", default=NLM)
     parser.add_argument("--seconds", type=float, default=4.0)
     arguments = parser.parse_args()

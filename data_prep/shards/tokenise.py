@@ -17,7 +17,8 @@ from base.progress import progress, say
 from base.storage import write_aside
 from data_prep.documents import DOCUMENTS, parts, read_columns
 from data_prep.stage import Job, remove
-from data_prep.tokenizer import FOLDER, load_tokenizer
+from data_prep.tokenizer.stage import FOLDER
+from data_prep.tokenizer.training import load_tokenizer
 
 TOKEN = np.uint16
 LARGEST = np.iinfo(TOKEN).max

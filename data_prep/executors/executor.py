@@ -1,0 +1,31 @@
+"""The face of whatever runs tasks. The stages know only this, and an executor knows nothing of what it runs.
+
+A task is a small description that can be pickled (paths and settings, never data); its function is a module-level one
+that writes its own files, aside first, and returns a small result. So a task may be done twice, here or elsewhere,
+without harm, and what a run writes does not depend on who does what.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Executor(Protocol):
+    """Runs one function over many tasks."""
+
+    workers: int
+
+    def map(
+        self, function: Callable[[T], R], tasks: Sequence[T], at_most: int | None = None
+    ) -> Iterator[tuple[int, R]]:
+        """Yield (index of the task, its result) as they end, in any order; ``at_most`` so many at a time.
+
+        The first exception of a task ends everything and is raised here, when no other task runs any more.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what was taken to run tasks."""
+        ...

@@ -1,0 +1,1 @@
+"""From XML to rows: one record, one row, nothing lost and nothing decided."""

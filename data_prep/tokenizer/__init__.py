@@ -1,0 +1,1 @@
+"""The vocabulary: trained on the documents, measured against others."""
