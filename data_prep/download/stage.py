@@ -15,6 +15,7 @@ FOLDER = "download"  # in the work folder
 def input_place(job: Job) -> str:
     """Where the PubMed files lie, for the stages that follow."""
     pubmed = job.configuration.pubmed
+    assert pubmed is not None
     return str(job.work / FOLDER) if pubmed in FETCHED else pubmed
 
 

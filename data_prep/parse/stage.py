@@ -206,12 +206,8 @@ def _remove_others(folder: Path, targets: list[Path]) -> None:
 
 def depends_on(job: Job) -> Any:
     """The settings, and every input file as it is now."""
-    sources = find_sources(input_place(job))
-    return [
-        VERSION,
-        job.configuration.parse.pubmed.model_dump(),
-        [[source.name, source.identity] for source in sources],
-    ]
+    settings = job.configuration.parse.pubmed.model_dump()
+    return [VERSION, settings, [[source.name, source.identity] for source in find_sources(input_place(job))]]
 
 
 STAGE = Stage("parse", needs=("download",), depends_on=depends_on, run=run, scratch=(FOLDER,))
