@@ -11,19 +11,22 @@ DOCUMENTS, DROPPED, LEDGER = "documents", "dropped", "ledger.json"
 
 DOCUMENT_SCHEMA = pa.schema(
     [
-        ("id", pa.string()),  # pmid:123
-        ("source", pa.string()),  # pubmed
+        ("id", pa.string()),  # pmid:123, pmcid:PMC123, or doi:10.… for a full text without a PMCID
+        ("source", pa.string()),  # pubmed (title and abstract) or pmc (full text)
         ("version", pa.int32()),
         ("title", pa.string()),  # null when there is none
-        ("text", pa.string()),  # title, line feed, abstract
-        ("language", pa.string()),  # of the article: eng, or fre,eng; NLM's abstracts are English nearly always
-        ("license", pa.string()),  # null: PubMed names none for its abstracts
+        ("text", pa.string()),  # title, line feed, abstract; full texts go on with their sections
+        ("language", pa.string()),  # pubmed: of the article (eng; fre,eng), whose abstract is English; pmc: of the text (en)
+        ("license", pa.string()),  # CC BY, …; null: PubMed names none for its abstracts
         ("year", pa.int32()),
         ("journal", pa.string()),
         ("types", pa.list_(pa.string())),
         ("retracted", pa.bool_()),
         ("source_file", pa.string()),
         ("sha256", pa.string()),  # of the text in UTF-8
+        ("pmid", pa.int64()),
+        ("doi", pa.string()),
+        ("source_md5", pa.string()),  # of a full text's XML: what a takedown notice can be held against
     ]
 )
 DROPPED_SCHEMA = pa.schema([("id", pa.string()), ("reason", pa.string()), ("source_file", pa.string())])

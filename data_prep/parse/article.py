@@ -1,5 +1,6 @@
 """What is taken from one full-text article: the row that parsing JATS hands over."""
 
+import hashlib
 from dataclasses import dataclass, field
 
 
@@ -44,3 +45,8 @@ class Article:
     journal: str = ""
     subjects: list[str] = field(default_factory=list)
     md5: str | None = None
+
+
+def doi_key(doi: str) -> int:
+    """A DOI as 64 bits, whatever its case: what full texts and abstracts are matched by."""
+    return int.from_bytes(hashlib.blake2b(doi.strip().lower().encode(), digest_size=8).digest())

@@ -1,246 +1,179 @@
-"""Stage ``select``: parsed records → ``OUT/documents``, ``OUT/dropped`` and ``OUT/ledger.json``.
+"""Stage ``select``: parsed rows → ``OUT/documents``, ``OUT/dropped``, ``OUT/ledger.json`` and what was found on the way.
 
-Every record that came in ends in one place, as a document or as a dropped one with its reason:
+Every record that came in ends in one place, as a document or as a dropped one with its reason (``reasons.py``). The
+steps: identifiers decide first (``keys.py``, ``fold.py``); then every file is judged by itself, record by record
+(``judge.py``); then the rules that look at all documents (``decide.py``); then the files are written.
 
-====================  ==========================================================================
-no_pmid               it carries no PMID, or none that is a number
-unknown_element       an element that NLM's DTD does not know, where records stand
-replaced              a later record of the same PMID and version took its place
-older_version         another version of the same PMID is higher
-deleted               NLM deleted it
-empty                 neither title nor abstract
-title_only            no abstract (``select.require_abstract``)
-retracted             retracted (``select.drop_retracted``)
-language              none of the article's languages is wanted (``select.languages``)
-duplicate             the same text as a document with a lower PMID
-====================  ==========================================================================
-
-The first reason that holds is the one that counts, in this order. Records of refused files are not counted, for their
-number cannot be known; the ledger lists these files under ``refused_files``, and under ``deletions`` how many
-citations each file ordered to delete.
+Records of refused files are not counted, for their number cannot be known; the ledger lists these files under
+``refused_files``, and under ``deletions`` how many citations each file ordered to delete.
 """
 
 import hashlib
 import json
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from base import storage
 from base.errors import UserError
 from base.progress import progress, say
 from base.storage import write_bytes
-from data_prep.documents import DOCUMENT_SCHEMA, DOCUMENTS, DROPPED, DROPPED_SCHEMA, LEDGER
-from data_prep.parse.stage import FOLDER, parsed_path
-from data_prep.select.fold import DELETED, OLDER_VERSION, REPLACED, fold
-from data_prep.stage import Job, Stage
+from data_prep.documents import DOCUMENTS, DROPPED, LEDGER
+from data_prep.parse.stage import FOLDER as PARSED
+from data_prep.parse.stage import parsed_path
+from data_prep.schema import Select
+from data_prep.select import contamination
+from data_prep.select.contamination import Benchmarks, Hit
+from data_prep.select.decide import ABSTRACT, FULL_TEXT, Candidates, decide
+from data_prep.select.judge import JudgeTask, bands_path, judge_file, noted, results_path, signatures_path
+from data_prep.select.keys import ParsedFile, first_fates
+from data_prep.select.write import Written, WriteTask, make_ledger, write_file
+from data_prep.stage import Job, Stage, digest, remove
 
-VERSION = 1  # raise it when a rule changes
-REASONS = (
-    "", "no_pmid", "unknown_element", "replaced", "older_version", "deleted", "empty", "title_only", "retracted",
-    "language", "duplicate",
-)  # fmt: skip
-KEPT, DUPLICATE, IS_DELETION = 0, REASONS.index("duplicate"), 255
-OF_FOLD = {
-    REPLACED: REASONS.index("replaced"),
-    OLDER_VERSION: REASONS.index("older_version"),
-    DELETED: REASONS.index("deleted"),
-}
-
-
-@dataclass(frozen=True)
-class FileTask:
-    """One parsed file. ``fates`` has an index into REASONS for each row, as far as it is decided."""
-
-    name: str
-    rows: Path
-    fates: bytes
-    require_abstract: bool
-    drop_retracted: bool
-    languages: tuple[str, ...] | None
-    documents: Path
-    dropped: Path
+VERSION = 2  # raise it when a rule changes
+DUPLICATES, CONTAMINATION = "duplicates.json", "contamination.json"
+BENCHMARKS, EXCLUDED = "benchmarks.npz", "excluded.txt"  # in the folder of what was judged
 
 
 def run(job: Job) -> dict[str, Any]:
     """Decide about every record, then write."""
     parsed = job.marker("parse")["summary"]
-    names: list[str] = parsed["files"]
     settings = job.configuration.select
-    pmids, fates = _fold(job.work / FOLDER, names)
-    with job.building(DOCUMENTS) as documents, job.building(DROPPED) as dropped:
+    files = _parsed_files(job.work / PARSED, parsed["files"])
+    folder = job.work / f"judged-{digest([VERSION, job.marker('parse')['key'], depends_on(job)])}"
+    _remove_others(folder)
+    folder.mkdir(exist_ok=True)
 
-        def tasks() -> list[FileTask]:
-            return [
-                FileTask(
-                    name, parsed_path(job.work / FOLDER, name), fates[index].tobytes(), settings.require_abstract,
-                    settings.drop_retracted, None if settings.languages is None else tuple(settings.languages),
-                    documents / _part_name(index, name), dropped / _part_name(index, name),
-                )
-                for index, name in enumerate(names)
-            ]  # fmt: skip
+    _judge(job, files, folder)
+    outcomes, duplicates = _decide(settings, files, folder)
+    ledger, hits, boilerplate = _write(job, files, folder, outcomes, parsed["refused"])
 
-        digests: dict[int, NDArray[np.void]] = {}
-        with progress("select, decide", len(names), "files") as advance:
-            for index, (decided, digest) in job.executor.map(judge_file, tasks()):
-                fates[index], digests[index] = np.frombuffer(decided, dtype=np.uint8).copy(), digest
-                advance(1)
-        _drop_duplicates(pmids, fates, [digests[index] for index in range(len(names))])
-        with progress("select, write", len(names), "files") as advance:
-            for _ in job.executor.map(write_file, tasks()):
-                advance(1)
-        ledger = _ledger(names, fates, parsed["refused"])
-        if not ledger["total"]["kept"]:
-            raise UserError(f"no document is left: {ledger['total']['in']} records, {ledger['total']['dropped']}")
-    write_bytes(str(job.local / LEDGER), (json.dumps(ledger, indent=1) + "\n").encode())
+    _write_json(job.local / DUPLICATES, duplicates | {"boilerplate": dict(sorted(boilerplate.items()))})
+    benchmarks = Benchmarks.load(folder / BENCHMARKS) if (folder / BENCHMARKS).exists() else None
+    _write_json(job.local / CONTAMINATION, contamination.report(benchmarks, settings.decontaminate, hits))
+    _write_json(job.local / LEDGER, ledger)
+    remove(folder)
     total = ledger["total"]
     drops = ", ".join(f"{number} {reason}" for reason, number in total["dropped"].items())
     say(f"select: {total['kept']} documents from {total['in']} records" + (f"; dropped {drops}" if drops else ""))
     return total
 
 
-def _part_name(index: int, name: str) -> str:
-    stem = name.rpartition("/")[2].removesuffix(".gz").removesuffix(".xml")
-    return f"{index:05d}-{stem}.parquet"
+def _parsed_files(folder: Path, names: dict[str, list[str]]) -> list[ParsedFile]:
+    of_all = [(source, name) for source in ("pubmed", "pmc") for name in names.get(source, [])]
+    return [
+        ParsedFile(source, name, parsed_path(folder, source, name), f"{index:05d}-{_stem(name)}")
+        for index, (source, name) in enumerate(of_all)
+    ]
 
 
-def _fold(folder: Path, names: list[str]) -> tuple[list[NDArray[np.int64]], list[NDArray[np.uint8]]]:
-    """For each file: the PMID of each row (-1 for none), and what the other files make of it."""
-    pmids, versions, kinds, lengths = [], [], [], []
-    for name in names:
-        table = pq.read_table(parsed_path(folder, name), columns=["pmid", "version", "kind"])
-        pmids.append(table["pmid"].fill_null(-1).to_numpy())
-        versions.append(table["version"].to_numpy())
-        kinds.append(np.array([_early_fate(kind) for kind in table["kind"].to_pylist()], dtype=np.uint8))
-        lengths.append(len(table))
-    pmid, fate = np.concatenate(pmids), np.concatenate(kinds)
-    fate[(pmid < 0) & (fate == KEPT)] = REASONS.index("no_pmid")
-    known = (pmid >= 0) & ((fate == KEPT) | (fate == IS_DELETION))
-    file = np.repeat(np.arange(len(names), dtype=np.int32), lengths)
-    folded = fold(pmid[known], np.concatenate(versions)[known], file[known], fate[known] == IS_DELETION)
-    for outcome, reason in OF_FOLD.items():
-        fate[np.flatnonzero(known)[folded == outcome]] = reason
-    cuts = np.cumsum(lengths)[:-1]
-    return np.split(pmid, cuts), np.split(fate, cuts)
+def _stem(name: str) -> str:
+    last = name.rstrip("/").rpartition("/")[2]
+    for suffix in (".gz", ".tgz", ".tar", ".xml", ".nxml"):
+        last = last.removesuffix(suffix)
+    return re.sub(r"[^\w.-]", "_", last)
 
 
-def _early_fate(kind: str) -> int:
-    if kind == "deletion":
-        return IS_DELETION
-    return REASONS.index("unknown_element") if kind.startswith("unknown:") else KEPT
+def _judge(job: Job, files: Sequence[ParsedFile], folder: Path) -> None:
+    """Every record by itself; what an earlier run has done is not done again."""
+    settings = job.configuration.select
+    excluded = benchmarks = None
+    if settings.exclude is not None:
+        excluded = folder / EXCLUDED
+        write_bytes(str(excluded), storage.read_bytes(settings.exclude))
+    if settings.decontaminate.questions is not None:
+        benchmarks = folder / BENCHMARKS
+        if not benchmarks.exists():
+            contamination.read_benchmarks(settings.decontaminate.questions, settings.decontaminate.ngram).save(benchmarks)
+    waiting = [
+        JudgeTask(file, fates.tobytes(), folder, settings, excluded, benchmarks)
+        for file, fates in zip(files, first_fates(files), strict=True)
+        if not results_path(folder, file.part).exists()
+    ]
+    with progress("select, judge", sum(len(task.fates) for task in waiting), "records") as advance:
+        for index, _ in job.executor.map(judge_file, waiting):
+            advance(len(waiting[index].fates))
 
 
-def judge_file(task: FileTask) -> tuple[bytes, NDArray[np.void]]:
-    """Apply the rules that look at one record; returns the fates and the first 16 bytes of each kept text's sha256."""
-    fates = np.frombuffer(task.fates, dtype=np.uint8).copy()
-    columns = ["title", "abstract", "languages", "retracted"]
-    table = pq.read_table(task.rows, columns=columns).take(pa.array(np.flatnonzero(fates == KEPT)))
-    digests = []
-    rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
-    for row, (title, abstract, languages, retracted) in zip(np.flatnonzero(fates == KEPT), rows, strict=True):
-        reason = _reason(task, title, abstract, languages, retracted)
-        fates[row] = REASONS.index(reason)
-        if not reason:
-            digests.append(hashlib.sha256(document_text(title, abstract).encode()).digest()[:16])
-    return fates.tobytes(), np.array(digests, dtype="V16")
+def _decide(
+    settings: Select, files: Sequence[ParsedFile], folder: Path
+) -> tuple[list[NDArray[np.uint8]], dict[str, Any]]:
+    """For each file the fates of its candidates."""
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([noted(folder, file.part, name) for file in files])
+
+    lengths = [len(noted(folder, file.part, "rows")) for file in files]
+    sources = np.array([FULL_TEXT if file.source == "pmc" else ABSTRACT for file in files], dtype=np.uint8)
+    candidates = Candidates(
+        source=np.repeat(sources, lengths),
+        pmid=column("pmid"),
+        pmcid=column("pmcid"),
+        doi=column("doi"),
+        digest=column("digest").view(np.uint64).reshape(-1, 2),
+    )
+    say(f"select: comparing {len(candidates.source)} documents with each other")
+    near = files if settings.near_duplicates is not None else []
+    fates, report = decide(
+        candidates, settings, [bands_path(folder, file.part) for file in near],
+        [signatures_path(folder, file.part) for file in near],
+    )  # fmt: skip
+    return np.split(fates, np.cumsum(lengths)[:-1]), report.json()
 
 
-def _reason(task: FileTask, title: str, abstract: str, languages: list[str], retracted: bool) -> str:
-    if not title and not abstract:
-        return "empty"
-    if task.require_abstract and not abstract:
-        return "title_only"
-    if task.drop_retracted and retracted:
-        return "retracted"
-    if task.languages is not None and not set(task.languages) & set(languages):
-        return "language"
-    return ""
-
-
-def document_text(title: str, abstract: str) -> str:
-    """Title, line feed, abstract, as in The Pile; one alone when the other is missing."""
-    return f"{title}\n{abstract}" if title and abstract else title or abstract
-
-
-def _drop_duplicates(
-    pmids: list[NDArray[np.int64]], fates: list[NDArray[np.uint8]], digests: list[NDArray[np.void]]
-) -> None:
-    """Of the documents with one text, the lowest PMID stays. Changes ``fates``."""
-    kept = [np.flatnonzero(fate == KEPT) for fate in fates]
-    pmid = np.concatenate([numbers[rows] for numbers, rows in zip(pmids, kept, strict=True)])
-    halves = np.concatenate(digests).view(np.uint64).reshape(-1, 2)
-    order = np.lexsort((pmid, halves[:, 1], halves[:, 0]))
-    again = np.zeros(len(order), dtype=bool)
-    again[order[1:]] = (halves[order[1:]] == halves[order[:-1]]).all(axis=1)
-    per_file = np.split(again, np.cumsum([len(rows) for rows in kept])[:-1])
-    for fate, rows, marks in zip(fates, kept, per_file, strict=True):
-        fate[rows[marks]] = DUPLICATE
-
-
-def write_file(task: FileTask) -> None:
-    """Write one file's documents and dropped records (no file where there are none)."""
-    fates = np.frombuffer(task.fates, dtype=np.uint8)
-    table = pq.read_table(task.rows)
-    kept = table.take(pa.array(np.flatnonzero(fates == KEPT)))
-    if len(kept):
-        pq.write_table(_documents(kept, task.name), task.documents, compression="zstd", row_group_size=10_000)
-    dropped = np.flatnonzero((fates != KEPT) & (fates != IS_DELETION))
-    if len(dropped):
-        pmids = table["pmid"].take(pa.array(dropped)).to_pylist()
-        places = [
-            f"pmid:{pmid}" if pmid is not None else f"{task.name}#{row + 1}"
-            for pmid, row in zip(pmids, dropped, strict=True)
+def _write(
+    job: Job, files: Sequence[ParsedFile], folder: Path, outcomes: Sequence[NDArray[np.uint8]],
+    refused: list[dict[str, str]],
+) -> tuple[dict[str, Any], list[Hit], Counter[str]]:  # fmt: skip
+    """Documents and dropped records; returns the ledger, what was found of benchmarks, and what of boilerplate."""
+    written: list[Written | None] = [None] * len(files)
+    with job.building(DOCUMENTS) as documents, job.building(DROPPED) as dropped:
+        tasks = [
+            WriteTask(file, folder, outcome.tobytes(), documents / f"{file.part}.parquet", dropped / f"{file.part}.parquet")
+            for file, outcome in zip(files, outcomes, strict=True)
         ]
-        columns = [places, [REASONS[fates[row]] for row in dropped], [task.name] * len(dropped)]
-        pq.write_table(pa.table(columns, schema=DROPPED_SCHEMA), task.dropped, compression="zstd")
+        with progress("select, write", len(tasks), "files") as advance:
+            for index, result in job.executor.map(write_file, tasks):
+                written[index] = result
+                advance(1)
+        all_written = [one for one in written if one is not None]
+        ledger = make_ledger(files, [one.fates for one in all_written], refused)
+        if not ledger["total"]["kept"]:
+            raise UserError(f"no document is left: {ledger['total']['in']} records, {ledger['total']['dropped']}")
+    boilerplate: Counter[str] = Counter()
+    for one in all_written:
+        boilerplate.update(one.boilerplate)
+    return ledger, [hit for one in all_written for hit in one.hits], boilerplate
 
 
-def _documents(kept: pa.Table, source_file: str) -> pa.Table:
-    number = len(kept)
-    titles, abstracts = kept["title"].to_pylist(), kept["abstract"].to_pylist()
-    texts = [document_text(title, abstract) for title, abstract in zip(titles, abstracts, strict=True)]
-    columns = {
-        "id": [f"pmid:{pmid}" for pmid in kept["pmid"].to_pylist()],
-        "source": ["pubmed"] * number,
-        "version": kept["version"],
-        "title": [title or None for title in titles],
-        "text": texts,
-        "language": [",".join(languages) or None for languages in kept["languages"].to_pylist()],
-        "license": [None] * number,
-        "year": kept["year"],
-        "journal": [journal or None for journal in kept["journal"].to_pylist()],
-        "types": kept["types"],
-        "retracted": kept["retracted"],
-        "source_file": [source_file] * number,
-        "sha256": [hashlib.sha256(text.encode()).hexdigest() for text in texts],
-    }
-    return pa.table(columns, schema=DOCUMENT_SCHEMA)
+def _write_json(path: Path, value: Any) -> None:
+    write_bytes(str(path), (json.dumps(value, indent=1) + "\n").encode())
 
 
-def _ledger(names: list[str], fates: list[NDArray[np.uint8]], refused: list[dict[str, str]]) -> dict[str, Any]:
-    files = {name: _entry(fate) for name, fate in zip(names, fates, strict=True)}
-    deletions = {name: int((fate == IS_DELETION).sum()) for name, fate in zip(names, fates, strict=True)}
-    return {
-        "total": _entry(np.concatenate(fates)),
-        "files": files,
-        "deletions": {name: number for name, number in deletions.items() if number},
-        "refused_files": refused,
-    }
-
-
-def _entry(fate: NDArray[np.uint8]) -> dict[str, Any]:
-    counts = np.bincount(fate, minlength=256)
-    dropped = {reason: int(counts[index]) for index, reason in enumerate(REASONS) if reason and counts[index]}
-    return {"in": int(counts[:IS_DELETION].sum()), "kept": int(counts[KEPT]), "dropped": dropped}
+def _remove_others(folder: Path) -> None:
+    """What runs with other settings left unfinished."""
+    for other in folder.parent.glob("judged-*"):
+        if other != folder:
+            remove(other)
 
 
 def depends_on(job: Job) -> Any:
-    """The settings."""
-    return [VERSION, job.configuration.select.model_dump()]
+    """The settings, and the files that they name as they are now."""
+    settings = job.configuration.select
+    named = []
+    if settings.exclude is not None:
+        named.append(hashlib.sha256(storage.read_bytes(settings.exclude)).hexdigest())
+    if settings.decontaminate.questions is not None:
+        named.append(contamination.identity(settings.decontaminate.questions))
+    return [VERSION, settings.model_dump(), named]
 
 
-STAGE = Stage("select", needs=("parse",), depends_on=depends_on, run=run, outputs=(DOCUMENTS, DROPPED, LEDGER))
+STAGE = Stage(
+    "select", needs=("parse",), depends_on=depends_on, run=run,
+    outputs=(DOCUMENTS, DROPPED, LEDGER, DUPLICATES, CONTAMINATION),
+)  # fmt: skip

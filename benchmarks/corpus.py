@@ -1,0 +1,212 @@
+"""CPU time, memory and growth of data preparation, beside the plain way: pubmed_parser, HF tokenizers, MDSWriter.
+
+The input is made from real PubMed records (``--source``; see citations.py), in files of 30,000 citations as NLM's are.
+
+pipeline   CPU-seconds of the stages parse, select and shards with one process, and of the plain way over the same file
+           with the same tokenizer; each in a process of its own that has imported its libraries before the clock starts.
+           Ours does more: versions, deletions, duplicates, near duplicates, quality rules, boilerplate, ledger, hashes.
+workers    wall seconds of the same stages over four files, with one worker and with two, rounds in turn. The workers'
+           start is in them.
+growth     CPU-seconds a citation with one process for 1, 4 and 16 times the input.
+memory     peak resident memory of that process, which does the work of a worker, with files of 7,500 and 30,000.
+
+    python -m benchmarks corpus --source DIR [--parts pipeline,workers,growth,memory]
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.citations import A_FILE, write_citations
+
+YAML = "yamls/data/pubmed.yaml"
+PARTS = ("pipeline", "workers", "growth", "memory")
+ROUNDS = 3
+
+
+def measure(arguments: list[str]) -> dict[str, Any]:
+    """The figures of each part, with their bars."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks corpus", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", required=True, help="real PubMed XML: file, folder or glob")
+    parser.add_argument("--parts", default=",".join(PARTS), help="some of them, with commas between")
+    given = parser.parse_args(arguments)
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="corpus-") as folder:
+        for part in given.parts.split(","):
+            figures[part] = {"pipeline": pipeline, "workers": workers, "growth": growth, "memory": memory}[part](
+                given.source, Path(folder) / part
+            )
+            print(json.dumps({part: figures[part]}), flush=True)
+    return figures
+
+
+def pipeline(source: str, folder: Path) -> dict[str, Any]:
+    """Ours and the plain way over one file, in turn; the smallest of each counts."""
+    write_citations(source, folder / "in", A_FILE)
+    ours, plain = [], []
+    for number in range(ROUNDS):
+        ours.append(_in_process(_ours, folder / "in", folder / f"ours{number}", 1))
+        tokenizer = folder / f"ours{number}" / "tokenizer" / "tokenizer.json"
+        plain.append(_in_process(_plain, folder / "in", folder / f"plain{number}", tokenizer))
+    best, other = min(ours, key=lambda one: one["cpu"]), min(plain, key=lambda one: one["cpu"])
+    ratio = other["cpu"] / best["cpu"]
+    return {
+        "citations": A_FILE,
+        "ours_us_per_citation": _micro(best["cpu"], A_FILE),
+        "ours_us_by_stage": {name: _micro(seconds, A_FILE) for name, seconds in best["stages"].items()},
+        "ours_documents": best["documents"],
+        "ours_tokens": best["tokens"],
+        "plain_us_per_citation": _micro(other["cpu"], A_FILE),
+        "plain_us_by_step": {name: _micro(seconds, A_FILE) for name, seconds in other["steps"].items()},
+        "plain_documents": other["documents"],
+        "plain_tokens": other["tokens"],
+        "ratio": round(ratio, 2),
+        "bar": 8,
+        "bar_met": ratio >= 8,
+    }
+
+
+def workers(source: str, folder: Path) -> dict[str, Any]:
+    """Wall seconds with one worker and two."""
+    write_citations(source, folder / "in", 4 * A_FILE)
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for number in range(ROUNDS):
+        for count in seconds:
+            seconds[count].append(_in_process(_ours, folder / "in", folder / f"{number}-{count}", count)["wall"])
+    ratio = min(seconds[1]) / min(seconds[2])
+    return {
+        "citations": 4 * A_FILE,
+        "one_seconds": [round(one, 1) for one in seconds[1]],
+        "two_seconds": [round(one, 1) for one in seconds[2]],
+        "ratio": round(ratio, 2),
+        "bar": 1.8,
+        "bar_met": ratio >= 1.8,
+    }
+
+
+def growth(source: str, folder: Path) -> dict[str, Any]:
+    """CPU a citation as the input grows, in files of one size."""
+    unit = A_FILE // 4
+    cost = {}
+    for times in (1, 4, 16):
+        write_citations(source, folder / f"in{times}", times * unit, unit)
+        runs = [_in_process(_ours, folder / f"in{times}", folder / f"{times}-{number}", 1) for number in range(2)]
+        cost[times] = min(one["cpu"] for one in runs) / (times * unit)
+    spread = max(cost.values()) / min(cost.values()) - 1
+    return {
+        "us_per_citation": {str(times): round(1e6 * one, 1) for times, one in cost.items()},
+        "citations": {str(times): times * unit for times in cost},
+        "spread": round(spread, 3),
+        "bar": 0.10,
+        "bar_met": spread <= 0.10,
+    }
+
+
+def memory(source: str, folder: Path) -> dict[str, Any]:
+    """Peak of a process that parses, judges, writes and tokenises files of one size."""
+    peaks = {}
+    for a_file in (A_FILE // 4, A_FILE):
+        write_citations(source, folder / f"in{a_file}", 2 * a_file, a_file)
+        peaks[a_file] = _in_process(_ours_without_streaming, folder / f"in{a_file}", folder / f"out{a_file}")
+    largest = max(max(one.values()) for one in peaks.values())
+    return {
+        "peak_bytes_after_stage": {str(a_file): one for a_file, one in peaks.items()},
+        "bar_bytes": 600e6,
+        "bar_met": largest <= 600e6,
+    }
+
+
+def _in_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_call, (function, arguments))
+
+
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    multiprocessing.process.current_process()._config["daemon"] = False  # type: ignore[attr-defined] # it starts workers
+    return function(*arguments)
+
+
+def _cpu() -> float:
+    """Of this process and of the workers that it has ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def _ours(source: Path, out: Path, count: int) -> dict[str, Any]:
+    import streaming  # noqa: F401 (seconds, which are no business of the comparison)
+
+    from data_prep.pipeline import run
+
+    seconds: dict[str, float] = {}
+    wall = 0.0
+    for stage in ("parse", "select", "tokenizer", "shards"):
+        before, start = _cpu(), time.monotonic()
+        run(YAML, [f"pubmed={source}", f"out={out}", f"executor.workers={count}", "download", stage])
+        if stage != "tokenizer":  # the plain way is given this tokenizer
+            seconds[stage] = _cpu() - before
+            wall += time.monotonic() - start
+    card = json.loads((out / "mds" / "card.json").read_text())
+    return {
+        "cpu": sum(seconds.values()), "stages": seconds, "wall": wall, "documents": card["documents"],
+        "tokens": card["tokens"],
+    }  # fmt: skip
+
+
+def _ours_without_streaming(source: Path, out: Path) -> dict[str, int]:
+    """Importing Streaming takes torch with it, 400 MB that no record has a part in; only writing shards needs it."""
+    from data_prep.pipeline import run
+
+    peaks = {}
+    for stage in ("parse", "select"):
+        run(YAML, [f"pubmed={source}", f"out={out}", "executor.workers=1", "download", stage])
+        peaks[stage] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peaks
+
+
+def _plain(source: Path, out: Path, tokenizer_file: Path) -> dict[str, Any]:
+    """What a script would do: no versions, no deletions, no checks."""
+    import numpy as np
+    import pubmed_parser
+    from streaming import MDSWriter
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    end = tokenizer.get_vocab_size() - 1
+    times = [time.process_time()]
+    texts: dict[str, str] = {}
+    for path in sorted(source.glob("*.xml.gz")):
+        for row in pubmed_parser.parse_medline_xml(str(path)):
+            if row["abstract"]:
+                texts[row["pmid"]] = f"{row['title']}\n{row['abstract']}"
+    times.append(time.process_time())
+    stream: list[int] = []
+    documents = list(texts.values())
+    for first in range(0, len(documents), 1000):
+        for encoding in tokenizer.encode_batch(documents[first : first + 1000], add_special_tokens=False):
+            stream += [*encoding.ids, end]
+    times.append(time.process_time())
+    tokens = np.array(stream, dtype=np.uint16)
+    with MDSWriter(out=str(out), columns={"tokens": "ndarray:uint16:1024"}, hashes=["sha1"]) as writer:
+        for first in range(0, len(tokens) - 1023, 1024):
+            writer.write({"tokens": tokens[first : first + 1024]})
+    times.append(time.process_time())
+    return {
+        "cpu": times[-1] - times[0],
+        "steps": dict(zip(("parse", "tokenise", "write"), np.diff(times).tolist(), strict=True)),
+        "documents": len(documents),
+        "tokens": len(tokens) // 1024 * 1024,
+    }
+
+
+def _micro(seconds: float, citations: int) -> float:
+    return round(1e6 * seconds / citations, 1)

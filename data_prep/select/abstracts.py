@@ -1,0 +1,81 @@
+"""The rules for one PubMed record, and the document that it becomes."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from data_prep.documents import DOCUMENT_SCHEMA
+from data_prep.parse.article import doi_key
+from data_prep.schema import Select
+
+COLUMNS = [
+    "pmid", "version", "title", "abstract", "languages", "journal", "year", "types", "retracted", "concern", "pmcid",
+    "any_pmcid", "doi",
+]  # fmt: skip
+
+
+def judge(rows: pa.RecordBatch, settings: Select) -> list[str]:
+    """The first rule that each row breaks; empty where it breaks none."""
+    names = ["title", "abstract", "languages", "retracted", "concern", "any_pmcid"]
+    columns = (rows[name].to_pylist() for name in names)
+    return [_reason(settings, *row) for row in zip(*columns, strict=True)]
+
+
+def _reason(
+    settings: Select, title: str, abstract: str, languages: list[str], retracted: bool, concern: bool, any_pmcid: bool
+) -> str:
+    if not title and not abstract:
+        return "empty"
+    if settings.require_abstract and not abstract:
+        return "title_only"
+    if settings.drop_retracted and retracted:
+        return "retracted"
+    if settings.drop_concern and concern:
+        return "concern"
+    if settings.languages is not None and not set(settings.languages) & set(languages):
+        return "language"
+    if settings.overlap == "pile" and any_pmcid:
+        return "overlap"
+    return ""
+
+
+def texts(rows: pa.RecordBatch) -> list[str]:
+    """Title, line feed, abstract, as in The Pile; one alone when the other is missing."""
+    return [
+        f"{title}\n{abstract}" if title and abstract else title or abstract
+        for title, abstract in zip(rows["title"].to_pylist(), rows["abstract"].to_pylist(), strict=True)
+    ]
+
+
+def identifiers(rows: pa.RecordBatch) -> list[str]:
+    """``pmid:123``"""
+    return [f"pmid:{pmid}" for pmid in rows["pmid"].to_pylist()]
+
+
+def doi_keys(rows: pa.RecordBatch) -> list[int]:
+    """What full texts are matched by; 0 for none."""
+    return [doi_key(doi) if doi else 0 for doi in rows["doi"].to_pylist()]
+
+
+def documents(rows: pa.RecordBatch, texts: list[str], digests: list[str], source_file: str) -> pa.Table:
+    """The rows as documents."""
+    number = rows.num_rows
+    columns: dict[str, Any] = {
+        "id": identifiers(rows),
+        "source": ["pubmed"] * number,
+        "version": rows["version"],
+        "title": [title or None for title in rows["title"].to_pylist()],
+        "text": texts,
+        "language": [",".join(languages) or None for languages in rows["languages"].to_pylist()],
+        "license": pa.nulls(number, pa.string()),
+        "year": rows["year"],
+        "journal": [journal or None for journal in rows["journal"].to_pylist()],
+        "types": rows["types"],
+        "retracted": rows["retracted"],
+        "source_file": [source_file] * number,
+        "sha256": digests,
+        "pmid": rows["pmid"],
+        "doi": rows["doi"],
+        "source_md5": pa.nulls(number, pa.string()),
+    }
+    return pa.table([columns[name] for name in DOCUMENT_SCHEMA.names], schema=DOCUMENT_SCHEMA)

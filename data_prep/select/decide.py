@@ -1,0 +1,128 @@
+"""The rules that look at all documents: full text for abstract, the same text, nearly the same text.
+
+An abstract goes when its full text **is kept**, not when it merely exists: full texts are therefore compared with each
+other first, then abstracts are matched with those that are left, then all that remains is compared. Of documents that
+are the same, a full text stays before an abstract, and of one kind that with the lowest identifier, so nothing depends
+on the order of files or on who did what.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.schema import Select
+from data_prep.select import near_duplicates
+from data_prep.select.reasons import CODES, KEPT
+
+ABSTRACT, FULL_TEXT = 0, 1
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """All documents that no rule of their own has dropped, in the order of the files: 49 bytes each.
+
+    Attributes:
+        source: ABSTRACT or FULL_TEXT.
+        pmid, pmcid: of the record itself; -1 for none.
+        doi: see :func:`data_prep.parse.article.doi_key`; 0 for none.
+        digest: uint64[n, 2], of the text.
+    """
+
+    source: NDArray[np.uint8]
+    pmid: NDArray[np.int64]
+    pmcid: NDArray[np.int64]
+    doi: NDArray[np.uint64]
+    digest: NDArray[np.uint64]
+
+    def ranks(self) -> NDArray[np.int64]:
+        """Of two documents with the same text the one with the lower rank stays."""
+        number = np.where(self.source == ABSTRACT, self.pmid, self.pmcid)
+        nameless = number < 0  # full texts without a PMCID come behind those that have one
+        number[nameless] = (self.doi[nameless] >> np.uint64(2)).astype(np.int64) + (1 << 62)
+        ranks = np.empty(len(number), dtype=np.int64)
+        ranks[np.lexsort((number, self.source == ABSTRACT))] = np.arange(len(number))
+        return ranks
+
+
+@dataclass
+class Report:
+    """What was found, for ``OUT/duplicates.json``."""
+
+    exact: Counter[str] = field(default_factory=Counter)
+    near: Counter[str] = field(default_factory=Counter)
+    overlap: Counter[str] = field(default_factory=Counter)
+    group_sizes: Counter[int] = field(default_factory=Counter)
+
+    def add_near(self, kept_instead: NDArray[np.int64]) -> None:
+        """For each document that was dropped the one that is kept instead."""
+        _, dropped = np.unique(kept_instead, return_counts=True)
+        self.near["dropped"] += int(dropped.sum())
+        self.near["groups"] += len(dropped)
+        self.group_sizes.update((dropped + 1).tolist())
+
+    def json(self) -> dict[str, Any]:
+        sizes = {str(size): self.group_sizes[size] for size in sorted(self.group_sizes)}
+        return {"exact": dict(self.exact), "near": {**self.near, "sizes": sizes}, "overlap": dict(self.overlap)}
+
+
+def decide(
+    candidates: Candidates, settings: Select, bands: Sequence[Path], signatures: Sequence[Path]
+) -> tuple[NDArray[np.uint8], Report]:
+    """The fate of each candidate.
+
+    Args:
+        bands, signatures: the files of :mod:`data_prep.select.judge` in the candidates' order; none when
+            ``settings.near_duplicates`` is off.
+    """
+    fate = np.full(len(candidates.source), KEPT, dtype=np.uint8)
+    report = Report()
+    ranks = candidates.ranks()
+
+    def compare(chosen: NDArray[np.int64]) -> None:
+        if settings.exact_duplicates:
+            _drop_exact(candidates.digest, ranks, chosen, fate, report)
+        if settings.near_duplicates is not None:
+            left = chosen[fate[chosen] == KEPT]
+            dropped, kept_instead = near_duplicates.find(
+                bands, signatures, left, ranks[left], settings.near_duplicates.threshold
+            )
+            fate[left[dropped]] = CODES["near_duplicate"]
+            report.add_near(kept_instead[dropped])
+
+    full_texts = candidates.source == FULL_TEXT
+    if full_texts.any():
+        compare(np.flatnonzero(full_texts))
+        if settings.overlap == "kept":
+            _drop_overlap(candidates, fate, report)
+    if not full_texts.all():
+        compare(np.flatnonzero(fate == KEPT))
+    return fate, report
+
+
+def _drop_overlap(candidates: Candidates, fate: NDArray[np.uint8], report: Report) -> None:
+    kept = (candidates.source == FULL_TEXT) & (fate == KEPT)
+    abstracts = np.flatnonzero(candidates.source == ABSTRACT)
+    has_full_text = np.zeros(len(abstracts), dtype=bool)
+    for identifier, none in ((candidates.pmcid, -1), (candidates.pmid, -1), (candidates.doi, 0)):
+        known = np.unique(identifier[kept])
+        has_full_text |= np.isin(identifier[abstracts], known[known != none])
+    fate[abstracts[has_full_text]] = CODES["overlap"]
+    report.overlap["dropped"] = int(has_full_text.sum())
+
+
+def _drop_exact(
+    digest: NDArray[np.uint64], ranks: NDArray[np.int64], chosen: NDArray[np.int64], fate: NDArray[np.uint8],
+    report: Report,
+) -> None:  # fmt: skip
+    halves = digest[chosen]
+    order = np.lexsort((ranks[chosen], halves[:, 1], halves[:, 0]))
+    same = np.zeros(len(order), dtype=bool)
+    same[1:] = (halves[order[1:]] == halves[order[:-1]]).all(axis=1)
+    fate[chosen[order[same]]] = CODES["duplicate"]
+    report.exact["dropped"] += int(same.sum())
+    report.exact["groups"] += int((same[1:] & ~same[:-1]).sum())

@@ -1,0 +1,89 @@
+"""The rules for one PMC article, and the document that it becomes."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from data_prep.documents import DOCUMENT_SCHEMA
+from data_prep.parse.article import doi_key
+from data_prep.parse.licenses import permitted
+from data_prep.schema import Select
+
+COLUMNS = [
+    "kind", "pmcid", "doi", "doi_hash", "pmid", "version", "title", "text", "body_words", "language", "article_type",
+    "license", "retracted", "manuscript", "historical_ocr", "year", "journal", "md5",
+]  # fmt: skip
+
+
+def judge(rows: pa.RecordBatch, settings: Select) -> list[str]:
+    """The first rule that each row breaks; empty where it breaks none."""
+    names = [
+        "kind", "retracted", "historical_ocr", "manuscript", "license", "article_type", "language", "body_words",
+    ]  # fmt: skip
+    columns = (rows[name].to_pylist() for name in names)
+    return [_reason(settings, *row) for row in zip(*columns, strict=True)]
+
+
+def _reason(
+    settings: Select, kind: str, retracted: bool, historical_ocr: bool, manuscript: bool, license: str | None,
+    article_type: str | None, language: str | None, body_words: int,
+) -> str:  # fmt: skip
+    if settings.drop_retracted and retracted:
+        return "retracted"
+    if historical_ocr:
+        return "historical_ocr"
+    if manuscript and not settings.manuscripts:
+        return "manuscript"
+    if not permitted(license, settings.license):
+        return "license"
+    if kind == "not_fetched":
+        return "not_fetched"
+    if article_type in settings.drop_article_types:
+        return "article_type"
+    if settings.full_text_languages is not None and language not in settings.full_text_languages:
+        return "language"
+    if body_words < (settings.quality.min_body_words or 0):
+        return "no_body"
+    return ""
+
+
+def texts(rows: pa.RecordBatch) -> list[str]:
+    """As parsing made them."""
+    return rows["text"].to_pylist()
+
+
+def identifiers(rows: pa.RecordBatch) -> list[str]:
+    """``pmcid:PMC123``, or ``doi:10.…`` where a publisher's file has no PMCID."""
+    return [
+        f"pmcid:PMC{pmcid}" if pmcid is not None else f"doi:{doi.lower()}"
+        for pmcid, doi in zip(rows["pmcid"].to_pylist(), rows["doi"].to_pylist(), strict=True)
+    ]
+
+
+def doi_keys(rows: pa.RecordBatch) -> list[int]:
+    """What abstracts are matched by; 0 for none."""
+    return [doi_key(doi) if doi else 0 for doi in rows["doi"].to_pylist()]
+
+
+def documents(rows: pa.RecordBatch, texts: list[str], digests: list[str], source_file: str) -> pa.Table:
+    """The rows as documents."""
+    number = rows.num_rows
+    columns: dict[str, Any] = {
+        "id": identifiers(rows),
+        "source": ["pmc"] * number,
+        "version": rows["version"],
+        "title": [title or None for title in rows["title"].to_pylist()],
+        "text": texts,
+        "language": rows["language"],
+        "license": rows["license"],
+        "year": rows["year"],
+        "journal": [journal or None for journal in rows["journal"].to_pylist()],
+        "types": [[kind] if kind else [] for kind in rows["article_type"].to_pylist()],
+        "retracted": rows["retracted"],
+        "source_file": [source_file] * number,
+        "sha256": digests,
+        "pmid": rows["pmid"],
+        "doi": rows["doi"],
+        "source_md5": rows["md5"],
+    }
+    return pa.table([columns[name] for name in DOCUMENT_SCHEMA.names], schema=DOCUMENT_SCHEMA)

@@ -1,0 +1,190 @@
+"""One file of parsed rows: every rule that looks at one record, and what the rules that look at all will need.
+
+For a part NAME, below one folder, the last one last:
+
+============================  ========================================================================================
+``NAME.documents.parquet``    the candidates: rows that break no rule, as documents
+``NAME.signatures.npy``       their MinHash signatures, and
+``NAME.bands.npy``            the keys of these signatures' bands (both with ``near_duplicates`` only)
+``NAME.npz``                  the fate of every row of the file; identifiers and digests of the candidates; what was
+                              found of benchmarks; how often each boilerplate rule took something away
+============================  ========================================================================================
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from base.storage import write_aside
+from data_prep.documents import DOCUMENT_SCHEMA
+from data_prep.schema import Select
+from data_prep.select import abstracts, boilerplate, full_texts, near_duplicates, quality
+from data_prep.select.contamination import Benchmarks, Hit
+from data_prep.select.keys import ParsedFile
+from data_prep.select.reasons import CODES, KEPT
+
+RULES: dict[str, ModuleType] = {"pubmed": abstracts, "pmc": full_texts}
+ROWS = {"pubmed": 2000, "pmc": 200}  # at a time: a few megabytes of text
+
+
+@dataclass(frozen=True)
+class JudgeTask:
+    """One file. ``fates`` are those that identifiers have decided already."""
+
+    file: ParsedFile
+    fates: bytes
+    folder: Path
+    settings: Select
+    excluded: Path | None  # one identifier a line
+    benchmarks: Path | None
+
+
+def results_path(folder: Path, part: str) -> Path:
+    """The file that is written last."""
+    return folder / f"{part}.npz"
+
+
+def documents_path(folder: Path, part: str) -> Path:
+    return folder / f"{part}.documents.parquet"
+
+
+def signatures_path(folder: Path, part: str) -> Path:
+    return folder / f"{part}.signatures.npy"
+
+
+def bands_path(folder: Path, part: str) -> Path:
+    return folder / f"{part}.bands.npy"
+
+
+def judge_file(task: JudgeTask) -> None:
+    """Look at every record that identifiers have left over."""
+    judging = _Judging(task)
+    with (
+        pq.ParquetFile(task.file.rows) as file,
+        write_aside(documents_path(task.folder, task.file.part)) as aside,
+        pq.ParquetWriter(aside, DOCUMENT_SCHEMA, compression="zstd", compression_level=1) as writer,
+    ):
+        first = 0
+        for batch in file.iter_batches(batch_size=ROWS[task.file.source], columns=judging.rules.COLUMNS):
+            documents = judging.batch(batch, first)
+            if len(documents):
+                writer.write_table(documents)
+            first += batch.num_rows
+    judging.save()
+
+
+class _Judging:
+    def __init__(self, task: JudgeTask):
+        self.task = task
+        self.rules = RULES[task.file.source]
+        self.fates = np.frombuffer(task.fates, dtype=np.uint8).copy()
+        self.excluded = set(task.excluded.read_text(encoding="utf-8").split("\n")) if task.excluded else set()
+        self.benchmarks = Benchmarks.load(task.benchmarks) if task.benchmarks else None
+        self.hits: list[Hit] = []
+        self.boilerplate: Counter[str] = Counter()
+        self.columns: dict[str, list[NDArray[np.generic]]] = {
+            name: [] for name in ("rows", "digest", "pmid", "pmcid", "doi", "signatures")
+        }
+
+    def batch(self, batch: pa.RecordBatch, first: int) -> pa.Table:
+        """Decide about some rows; ``first`` is the number of the first one in the file. Returns the candidates."""
+        settings = self.task.settings
+        rows = first + np.flatnonzero(self.fates[first : first + batch.num_rows] == KEPT)
+        batch = batch.take(pa.array(rows - first))
+        batch, rows = self._drop(batch, rows, self.rules.judge(batch, settings))
+        if self.excluded:
+            names = self.rules.identifiers(batch)
+            batch, rows = self._drop(batch, rows, ["excluded" if name in self.excluded else "" for name in names])
+        texts = self.rules.texts(batch)
+        if settings.boilerplate:
+            stripped = [boilerplate.strip(text) for text in texts]
+            texts = [text for text, _ in stripped]
+            for _, counts in stripped:
+                self.boilerplate.update(counts)
+        batch, rows, texts = self._drop_with(texts, batch, rows, ["" if text else "empty" for text in texts])
+        batch, rows, texts = self._drop_with(texts, batch, rows, quality.check(texts, settings.quality))
+        if self.benchmarks is not None:
+            batch, rows, texts = self._drop_with(texts, batch, rows, self._contaminated(batch, rows, texts))
+        return self._keep(batch, rows, texts)
+
+    def _drop(
+        self, batch: pa.RecordBatch, rows: NDArray[np.int64], reasons: Sequence[str]
+    ) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
+        if not any(reasons):
+            return batch, rows
+        codes = np.array([CODES[reason] if reason else KEPT for reason in reasons], dtype=np.uint8)
+        self.fates[rows] = codes
+        left = np.flatnonzero(codes == KEPT)
+        return batch.take(pa.array(left)), rows[left]
+
+    def _drop_with(
+        self, texts: list[str], batch: pa.RecordBatch, rows: NDArray[np.int64], reasons: Sequence[str]
+    ) -> tuple[pa.RecordBatch, NDArray[np.int64], list[str]]:
+        texts = [text for text, reason in zip(texts, reasons, strict=True) if not reason]
+        return *self._drop(batch, rows, reasons), texts
+
+    def _contaminated(self, batch: pa.RecordBatch, rows: NDArray[np.int64], texts: list[str]) -> list[str]:
+        """Notes what is found, and says which rows the settings drop for it."""
+        assert self.benchmarks is not None
+        settings = self.task.settings.decontaminate
+        reasons = [""] * len(texts)
+        for index, benchmark, item, how in self.benchmarks.scan(texts):
+            self.hits.append((int(rows[index]), benchmark, item, how))
+            if benchmark in settings.drop_by_ngram:
+                reasons[index] = "contaminated_ngram"
+        for index, benchmark, item, how in self.benchmarks.made_of(batch["pmid"].to_pylist()):
+            self.hits.append((int(rows[index]), benchmark, item, how))
+            if benchmark in settings.drop_by_pmid:
+                reasons[index] = "contaminated_pmid"
+        return reasons
+
+    def _keep(self, batch: pa.RecordBatch, rows: NDArray[np.int64], texts: list[str]) -> pa.Table:
+        digests = [hashlib.sha256(text.encode()) for text in texts]
+        columns = self.columns
+        columns["rows"].append(rows)
+        columns["digest"].append(np.array([digest.digest()[:16] for digest in digests], dtype="V16"))
+        columns["pmid"].append(batch["pmid"].fill_null(-1).to_numpy(zero_copy_only=False))
+        columns["pmcid"].append(batch["pmcid"].fill_null(-1).to_numpy(zero_copy_only=False))
+        columns["doi"].append(np.array(self.rules.doi_keys(batch), dtype=np.uint64))
+        near = self.task.settings.near_duplicates
+        if near is not None:
+            columns["signatures"].append(near_duplicates.signatures(texts, near))
+        return self.rules.documents(batch, texts, [digest.hexdigest() for digest in digests], self.task.file.name)
+
+    def save(self) -> None:
+        folder, part, near = self.task.folder, self.task.file.part, self.task.settings.near_duplicates
+        if near is not None:
+            signatures = np.concatenate(self.columns.pop("signatures"))
+            _save(signatures_path(folder, part), signatures)
+            _save(bands_path(folder, part), near_duplicates.band_keys(signatures, near))
+        arrays = {name: np.concatenate(column) for name, column in self.columns.items() if column}
+        found = np.array(self.hits, dtype=[("row", "i8"), ("benchmark", "U16"), ("item", "U64"), ("how", "U8")])
+        arrays |= {"fates": self.fates, "hits": found}
+        arrays["boilerplate"] = np.array(sorted(self.boilerplate.items()), dtype=[("rule", "U64"), ("times", "i8")])
+        with write_aside(results_path(folder, part)) as aside, open(aside, "wb") as file:
+            np.savez(file, **arrays)
+
+
+def noted(folder: Path, part: str, name: str) -> NDArray[Any]:
+    """One array of those that :func:`judge_file` has noted of a file.
+
+    ``fates``: uint8, one a row of the file. Of the candidates: ``rows`` (in the file), ``digest`` (V16: of the sha256 of
+    their texts), ``pmid`` and ``pmcid`` (-1 for none), ``doi`` (see :func:`data_prep.parse.article.doi_key`; 0 for
+    none). ``hits`` (row, benchmark, item, how): of all records that came so far. ``boilerplate`` (rule, times).
+    """
+    with np.load(results_path(folder, part)) as arrays:
+        return arrays[name]
+
+
+def _save(path: Path, array: NDArray[np.generic]) -> None:
+    with write_aside(path) as aside, open(aside, "wb") as file:
+        np.save(file, array)
