@@ -7,6 +7,7 @@ from data_prep.card import plots
 from data_prep.card.page import Block, Heading, Paragraph, Plots, Table, plain
 
 NOT_CHECKED = "Not checked in this run."
+WAYS = ("question", "context", "pmid")
 BENCHMARKS = {"medqa": "MedQA", "medmcqa": "MedMCQA", "mmlu": "MMLU", "pubmedqa": "PubMedQA", "bioasq": "BioASQ"}
 
 
@@ -71,8 +72,8 @@ def _groups(near: dict[str, Any], threshold: float) -> Iterable[Block]:
 
 
 def contamination(facts: dict[str, Any]) -> Iterable[Block]:
-    """``contamination.json``: ``benchmarks`` → name → files, items, items_hit and documents_hit (question, context,
-    pmid), documents_dropped, too_short, stock_phrases."""
+    """``contamination.json``: ``by_benchmark`` → name → items, items_too_short, items_hit and documents_hit
+    (question, context, pmid), documents_dropped; ``files_left_out``."""
     found = facts["contamination"]
     settings = facts["configuration"]["select"]["decontaminate"]
     yield Heading("Test questions in the corpus")
@@ -90,23 +91,28 @@ def contamination(facts: dict[str, Any]) -> Iterable[Block]:
     )
     rows = []
     short = []
-    for name, one in found["benchmarks"].items():
+    for name, one in found["by_benchmark"].items():
         items, documents = one["items_hit"], one["documents_hit"]
         rows.append(
             [BENCHMARKS.get(name, plain(name)), f"{one['items']:,}",
-             *(_hits(items, way) for way in ("question", "context", "pmid")),
-             *(_hits(documents, way) for way in ("question", "context", "pmid")), f"{one['documents_dropped']:,}"]
+             *(_hits(items, way) for way in WAYS), *(_hits(documents, way) for way in WAYS),
+             f"{one['documents_dropped']:,}"]
         )  # fmt: skip
-        if one.get("too_short"):
-            short.append(f"{BENCHMARKS.get(name, plain(name))} {one['too_short']:,}")
+        if one["items_too_short"]:
+            short.append(f"{BENCHMARKS.get(name, plain(name))} {one['items_too_short']:,}")
     yield Table(
-        ["test", "items", "by question", "by context", "by PMID", "documents by question", "by context", "by PMID",
-         "dropped"],
+        ["test", "items", *(f"items: {way}" for way in WAYS), *(f"documents: {way}" for way in WAYS),
+         "documents dropped"],
         rows,
     )  # fmt: skip
-    yield Paragraph("The first three counts of hits are items, the next three documents.", note=True)
+    yield Paragraph("Items, and documents, that were hit by question, by context and by PMID.", note=True)
     if short:
         yield Paragraph(f"Items too short to be searched for: {', '.join(short)}.", note=True)
+    if found.get("files_left_out"):
+        names = ", ".join(plain(name) for name in found["files_left_out"])
+        yield Paragraph(
+            f"Files of the folder that are not known as tests, and were not searched for: {names}.", note=True
+        )
     yield Paragraph(_what_it_means(settings))
 
 

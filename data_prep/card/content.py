@@ -7,7 +7,7 @@ import yaml
 
 from data_prep.card import plots
 from data_prep.card.checks import contamination, duplicates
-from data_prep.card.page import Block, Heading, Listing, Paragraph, Plots, Points, Table, Tiles, plain
+from data_prep.card.page import Block, Heading, Listing, Paragraph, Parts, Plots, Points, Table, Tiles, plain
 from data_prep.card.tokenizer_section import tokenizer
 
 SOURCES = {"pubmed": "PubMed abstracts", "pmc": "PMC full texts"}
@@ -82,13 +82,14 @@ def how_it_was_made(facts: Facts) -> Iterable[Block]:
         "the same bytes again from the same input files, for any number of workers:"
     )
     places = "".join(f" {name}=FILES" for name, given in inputs["given"].items() if given == "files")
-    yield Listing(f"python -m data_prep configuration.yaml{places} out=FOLDER")
+    yield Listing(f"python -m data_prep configuration.yaml{places} out=FOLDER", "bash")
     rows = [[f"input, {SOURCES[name]}", words[given]] for name, given in inputs["given"].items()]
     rows += [["input files", f"{inputs['files']:,}"], ["records in them", f"{inputs['records']:,}"]]
     if inputs["deletions"]:
         rows.append(["deletions ordered by NLM", f"{inputs['deletions']:,}"])
-    if inputs["inventory_sha256"]:
-        rows.append(["frozen inventory, sha256", f"`{inputs['inventory_sha256']}`"])
+    rows += [[f"{plain(name)}, sha256", f"`{plain(value)}`"] for name, value in inputs["frozen"].items()]
+    if inputs["md5_sha256"]:
+        rows.append(["input files, sha256 over names and MD5", f"`{inputs['md5_sha256']}`"])
     rows.append(["settings, sha256", f"`{facts['configuration_sha256']}`"])
     rows.append(["documents, sha256 over ids and texts", f"`{facts['sha256']['documents']}`"])
     yield Table(["what", "value"], rows)
@@ -201,29 +202,35 @@ def make_up(facts: Facts) -> Iterable[Block]:
     caption = "How long documents are. Each bin reaches from its number of tokens to the next one."
     pictures.append((plots.shares([f"{one:,}" for one in bins], series, "tokens"), caption))
     yield Plots(pictures)
-    if years:
-        yield Heading("Years", 3)
-        yield _table("decade", _decades(facts["years"]))
-    yield Heading("Length in tokens", 3)
-    yield _table("tokens", [(f"{one:,} – {2 * one - 1:,}", *lengths[one]) for one in bins if one in lengths])
-    yield Heading("Languages", 3)
-    yield Paragraph(
-        "For a PubMed record, the languages of the article; its abstract is English nearly always. For a full text, "
-        "the language of the text.",
-        note=True,
-    )
-    yield _table("language", _first(_merged(facts["languages"], "name"), LANGUAGES))
+    yield Parts(list(_parts(facts, lengths, bins)))
     journals = facts["journals"]
-    if journals["number"]:
-        yield Heading("Journals", 3)
-        yield Paragraph(f"The {len(journals['first'])} with most tokens, of {journals['number']:,}.", note=True)
-        yield _table("journal", [(row["name"], row["documents"], row["tokens"]) for row in journals["first"]])
+    yield Heading("Journals", 3)
+    yield Paragraph(f"The {len(journals['first'])} with most tokens, of {journals['number']:,}.", note=True)
+    yield _table("journal", [(row["name"], row["documents"], row["tokens"]) for row in journals["first"]])
+
+
+def _parts(facts: Facts, lengths: dict[int, tuple[int, int]], bins: Sequence[int]) -> Iterable[list[Block]]:
+    yield [Heading("Years", 3), _table("decade", _decades(facts["years"]))]
+    yield [
+        Heading("Length in tokens", 3),
+        _table("tokens", [(f"{one:,} – {2 * one - 1:,}", *lengths[one]) for one in bins if one in lengths]),
+    ]
+    yield [
+        Heading("Languages", 3),
+        Paragraph(
+            "For a PubMed record, the languages of the article; its abstract is English nearly always. For a full "
+            "text, the language of the text.",
+            note=True,
+        ),
+        _table("language", _first(_merged(facts["languages"], "name"), LANGUAGES)),
+    ]
     types = _merged(facts["types"], "name")
-    if types:
-        yield Heading("Article types", 3)
-        shown = "" if len(types) <= TYPES else f" The {TYPES} with most tokens, of {len(types):,}."
-        yield Paragraph(f"As the source names them. A document may be of several types.{shown}", note=True)
-        yield _table("type", _first(types, TYPES))
+    shown = "" if len(types) <= TYPES else f" The {TYPES} with most tokens, of {len(types):,}."
+    yield [
+        Heading("Article types", 3),
+        Paragraph(f"As the source names them. A document may be of several types.{shown}", note=True),
+        _table("type", _first(types, TYPES)),
+    ]
 
 
 def packing(facts: Facts) -> Iterable[Block]:
@@ -240,13 +247,13 @@ def packing(facts: Facts) -> Iterable[Block]:
     }
     yield Heading("Packed sequences")
     yield Paragraph(f"{how[card['packing']]} Their order is one shuffle of the whole corpus by a hash of the ids.")
+    padding = [one.get("padding_tokens", 0) for one in card["splits"].values()]
     rows = [
-        [split, f"{one['documents']:,}", f"{one['sequences']:,}", f"{one['tokens']:,}", f"{one['tail_tokens']:,}"]
-        for split, one in card["splits"].items()
+        [split, *(f"{one[name]:,}" for name in ("documents", "sequences", "tokens", "tail_tokens")), f"{filler:,}"]
+        for (split, one), filler in zip(card["splits"].items(), padding, strict=True)
     ]
-    yield Table(["split", "documents", "sequences", "tokens", "tokens dropped at the end"], rows)
-    padding = card.get("padding_tokens")
-    filled = "" if padding is None else f" {padding:,} tokens ({share(padding, card['tokens'])}) are padding."
+    yield Table(["split", "documents", "sequences", "tokens", "tokens dropped at the end", "padding"], rows)
+    filled = f" {share(sum(padding), card['tokens'])} of all tokens are padding." if any(padding) else ""
     yield Paragraph(
         f"The end of a sequence cuts {cut['cut']:,} documents ({share(cut['cut'], cut['documents'])}). Of the "
         f"{cut['short']:,} that would fit into one sequence, it cuts {cut['short_cut']:,} "
@@ -296,7 +303,7 @@ def removal(facts: Facts) -> Iterable[Block]:
         "Every document can be found by its id (`pmid:…`, `pmcid:PMC…` or `doi:…`): where it came from, its licence, "
         "and in which sequences of which shard it lies; for a record that was dropped, the reason."
     )
-    yield Listing("python -m data_prep.trace FOLDER pmid:12345678")
+    yield Listing("python -m data_prep.trace FOLDER pmid:12345678", "bash")
     yield Paragraph(
         "To remove documents, after a takedown or a retraction, put their ids into a file, one a line, and run the "
         "same command with `select.exclude=FILE`. The corpus is written anew without them, and they stand in the list "

@@ -119,7 +119,7 @@ def count_documents(job: Job, tokens: Path) -> Counts:
         _add(total, counts)
     listing = "".join(found[index].sha256 for index in sorted(found))
     total.sha256 = hashlib.sha256(listing.encode()).hexdigest()
-    total.sources = dict(sorted(total.sources.items()))
+    total.sources = dict(sorted(total.sources.items(), key=lambda item: (item[0] != "pubmed", item[0])))
     return total
 
 

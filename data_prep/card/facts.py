@@ -93,6 +93,7 @@ def shown_configuration(configuration: DataConfiguration) -> str:
 def _inputs(job: Job, ledger: dict[str, Any]) -> dict[str, Any]:
     """The population: how many files and records, and what names them beyond doubt, as far as the stages noted it."""
     parsed, fetched = (job.marker(stage).get("summary", {}) for stage in ("parse", "download"))
+    md5 = parsed.get("md5")  # of each input file by name; its size and time say nothing to others
     given = {name: getattr(job.configuration, name) for name in ("pubmed", "pmc")}
     return {
         "given": {name: place if place in WORDS else "files" for name, place in given.items() if place is not None},
@@ -100,8 +101,14 @@ def _inputs(job: Job, ledger: dict[str, Any]) -> dict[str, Any]:
         "refused_files": ledger.get("refused_files", []),
         "records": ledger["total"]["in"],
         "deletions": sum(ledger.get("deletions", {}).values()),
-        "identities": parsed.get("identities", {}),
-        "inventory_sha256": fetched.get("inventory_sha256"),
+        "frozen": {
+            f"{kind} {name.removesuffix('_sha256')}": value
+            for kind, summary in fetched.items()
+            if isinstance(summary, dict)
+            for name, value in summary.items()
+            if name.endswith("_sha256")
+        },
+        "md5_sha256": hashlib.sha256(json.dumps(md5, sort_keys=True).encode()).hexdigest() if md5 else None,
     }
 
 

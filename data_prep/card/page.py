@@ -26,11 +26,13 @@ a {{ color: {accent}; text-decoration: none; }} a:hover {{ text-decoration: unde
 .tile {{ border: 1px solid {rule}; border-radius: 6px; padding: .7rem .9rem; }}
 .tile b {{ display: block; font-size: 1.35rem; color: {accent}; font-variant-numeric: tabular-nums; }}
 .tile span {{ color: {muted}; font-size: .85rem; }}
-.plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1rem;
+.plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1rem;
   margin: .8rem 0; align-items: start; }}
 figure {{ margin: 0; border: 1px solid {rule}; border-radius: 6px; padding: .7rem; max-width: 40rem; }}
 figure svg {{ display: block; width: 100%; height: auto; }}
 figcaption {{ font-size: .85rem; color: {muted}; margin-top: .4rem; }}
+.parts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 0 2rem; }}
+.parts section {{ min-width: 0; }}
 .wide {{ overflow-x: auto; margin: .6rem 0; }}
 table {{ border-collapse: collapse; font-size: .93rem; }}
 th, td {{ padding: .28rem 1.4rem .28rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid {rule}; }}
@@ -102,9 +104,17 @@ class Listing:
     """Lines shown as they are."""
 
     text: str
+    language: str = "yaml"
 
 
-Block = Heading | Paragraph | Points | Tiles | Table | Plots | Listing
+@dataclass(frozen=True)
+class Parts:
+    """Parts of a section, each with its own small heading, side by side where there is room."""
+
+    items: Sequence[Sequence["Block"]]
+
+
+Block = Heading | Paragraph | Points | Tiles | Table | Plots | Listing | Parts
 
 
 def plain(value: object) -> str:
@@ -116,7 +126,7 @@ def plain(value: object) -> str:
 
 
 def html_page(content: Sequence[Block]) -> str:
-    """One HTML file that needs no other; behind the first tiles come links to the sections."""
+    """One HTML file that needs no other; behind the tiles come links to the sections."""
     sections = [block.text for block in content if isinstance(block, Heading) and block.level == 2]
     links = "".join(f'<a href="#{_anchor(text)}">{_inline(text)}</a>' for text in sections)
     body = []
@@ -148,6 +158,9 @@ def _html(block: Block) -> str:
             return f"<pre>{html.escape(text)}</pre>"
         case Table():
             return _html_table(block)
+        case Parts(items):
+            parts = ("<section>" + "".join(_html(inner) for inner in part) + "</section>" for part in items)
+            return f"<div class=parts>{''.join(parts)}</div>"
 
 
 def _html_table(table: Table) -> str:
@@ -189,13 +202,15 @@ def _markdown(block: Block) -> str:
             return "\n".join(f"- {_escaped(item)}" for item in items)
         case Tiles(items):
             return "\n".join(f"- {_escaped(what)}: **{_escaped(number)}**" for number, what in items)
-        case Listing(text):
-            return f"```yaml\n{text.rstrip()}\n```"
+        case Listing(text, language):
+            return f"```{language}\n{text.rstrip()}\n```"
         case Table(header, rows):
             marks = ["---:" if right else "---" for right in block.right()]
             lines = [[_escaped(cell) for cell in cells] for cells in (header, *rows)]
             lines.insert(1, marks)
             return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        case Parts(items):
+            return markdown([inner for part in items for inner in part]).rstrip()
         case Plots():
             raise AssertionError("plots are on the page alone")
 

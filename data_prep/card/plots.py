@@ -40,14 +40,14 @@ def flow(total: int, dropped: Sequence[tuple[str, int]], kept: int) -> str:
         for place, (_, start, number, color) in enumerate(rows):
             axes.barh(place, number, left=start, color=color, height=0.7)
             label = count(number) if color == ACCENT else f"− {count(number)}"
-            inside = start + number > 0.8 * total
-            if inside and number < 0.15 * total:  # the label goes to the left of a thin bar at the right edge
-                axes.text(start - 0.01 * total, place, label, va="center", ha="right")
-            elif inside:
+            gap = 0.01 * total
+            if number > 0.2 * total:
                 white = "white" if color == ACCENT else INK
-                axes.text(start + number - 0.01 * total, place, label, va="center", ha="right", color=white)
+                axes.text(start + number - gap, place, label, va="center", ha="right", color=white)
+            elif start > 0.2 * total:
+                axes.text(start - gap, place, label, va="center", ha="right")
             else:
-                axes.text(start + number + 0.01 * total, place, label, va="center", ha="left")
+                axes.text(start + number + gap, place, label, va="center", ha="left")
         _names(axes, [name for name, *_ in rows])
         axes.set_xlim(0, total)
         return _svg(figure)
@@ -69,10 +69,10 @@ def stacked(values: Sequence[int], by_source: Mapping[str, Sequence[int]], label
 
 
 def shares(bins: Sequence[str], series: Mapping[str, Sequence[float]], label: str) -> str:
-    """Two series of shares side by side in each bin."""
+    """One or two series of shares, side by side in each bin."""
     with _drawing(3.0) as (figure, axes):
         width = 0.8 / len(series)
-        for place, ((name, values), color) in enumerate(zip(series.items(), (ACCENT, PALE), strict=True)):
+        for place, ((name, values), color) in enumerate(zip(series.items(), (ACCENT, PALE), strict=False)):
             at = [index + (place - (len(series) - 1) / 2) * width for index in range(len(bins))]
             axes.bar(at, values, width=width, color=color, label=name)
         slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(bins) > 7 else {}
