@@ -7,7 +7,6 @@ from data_prep.card import plots
 from data_prep.card.page import Block, Heading, Paragraph, Plots, Table, plain
 
 NOT_CHECKED = "Not checked in this run."
-WAYS = ("question", "context", "pmid")
 BENCHMARKS = {"medqa": "MedQA", "medmcqa": "MedMCQA", "mmlu": "MMLU", "pubmedqa": "PubMedQA", "bioasq": "BioASQ"}
 
 
@@ -92,20 +91,12 @@ def contamination(facts: dict[str, Any]) -> Iterable[Block]:
     rows = []
     short = []
     for name, one in found["by_benchmark"].items():
-        items, documents = one["items_hit"], one["documents_hit"]
-        rows.append(
-            [BENCHMARKS.get(name, plain(name)), f"{one['items']:,}",
-             *(_hits(items, way) for way in WAYS), *(_hits(documents, way) for way in WAYS),
-             f"{one['documents_dropped']:,}"]
-        )  # fmt: skip
+        test = BENCHMARKS.get(name, plain(name))
+        rows.append([test, "items", f"{one['items']:,}", *_hits(one["items_hit"]), "–"])
+        rows.append([test, "documents", "–", *_hits(one["documents_hit"]), f"{one['documents_dropped']:,}"])
         if one["items_too_short"]:
-            short.append(f"{BENCHMARKS.get(name, plain(name))} {one['items_too_short']:,}")
-    yield Table(
-        ["test", "items", *(f"items: {way}" for way in WAYS), *(f"documents: {way}" for way in WAYS),
-         "documents dropped"],
-        rows,
-    )  # fmt: skip
-    yield Paragraph("Items, and documents, that were hit by question, by context and by PMID.", note=True)
+            short.append(f"{test} {one['items_too_short']:,}")
+    yield Table(["test", "counted", "in all", "by question", "by context", "by PMID", "dropped"], rows)
     if short:
         yield Paragraph(f"Items too short to be searched for: {', '.join(short)}.", note=True)
     if found.get("files_left_out"):
@@ -135,5 +126,5 @@ def _listed(names: list[str]) -> str:
     return ", ".join(BENCHMARKS.get(name, name) for name in names)
 
 
-def _hits(hits: dict[str, int], way: str) -> str:
-    return f"{hits[way]:,}" if way in hits else "–"
+def _hits(hits: dict[str, int]) -> list[str]:
+    return [f"{hits[way]:,}" if way in hits else "–" for way in ("question", "context", "pmid")]

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+LONG = 30  # characters of a cell that may take several lines
 INK, MUTED, ACCENT, RULE = "#1f2933", "#52606d", "#2563a8", "#e4e7eb"
 
 PAGE = """<!doctype html>
@@ -37,7 +38,8 @@ figcaption {{ font-size: .85rem; color: {muted}; margin-top: .4rem; }}
 table {{ border-collapse: collapse; font-size: .93rem; }}
 th, td {{ padding: .28rem 1.4rem .28rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid {rule}; }}
 th {{ font-weight: 600; color: {muted}; white-space: nowrap; }}
-td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
+td {{ white-space: nowrap; }} td.t {{ white-space: normal; min-width: 14rem; }}
+td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; }}
 code {{ font: .88em ui-monospace, monospace; background: #f5f7fa; border-radius: 4px; padding: .1em .3em;
   overflow-wrap: anywhere; }}
 pre {{ background: #f5f7fa; border-radius: 6px; padding: .8rem 1rem; overflow-x: auto; font: .8rem/1.45 ui-monospace,
@@ -167,7 +169,10 @@ def _html_table(table: Table) -> str:
     right = table.right()
 
     def row(cells: Sequence[str], tag: str) -> str:
-        marks = [" class=n" if to_the_right else "" for to_the_right in right]
+        marks = [
+            " class=n" if to_the_right else " class=t" if len(cell) > LONG else ""
+            for cell, to_the_right in zip(cells, right, strict=True)
+        ]
         inner = "".join(f"<{tag}{mark}>{_inline(cell)}</{tag}>" for cell, mark in zip(cells, marks, strict=True))
         return f"<tr>{inner}</tr>"
 
