@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from base.errors import UserError
@@ -65,7 +66,7 @@ class Counts:
 def index_tokens(job: Job, folder: Path, length: int, separators: int) -> dict[str, int]:
     """Write the table of tokens into ``folder``; returns how many documents the ends of sequences cut.
 
-    Needs about 50 bytes of memory a row of ``doc_ids.parquet``.
+    Needs about 60 bytes of memory a row of ``doc_ids.parquet``.
 
     Args:
         length: tokens of a sequence.
@@ -75,19 +76,24 @@ def index_tokens(job: Job, folder: Path, length: int, separators: int) -> dict[s
     for path in files:
         if not path.is_file():
             raise UserError(f"{path}: no such file; the card counts tokens with it: run the stage shards")
-    keys, tokens, crossing = [], [], []
-    with progress("card, read doc_ids", None, "rows") as advance:
+    rows = sum(pq.read_metadata(path).num_rows for path in files)
+    key, number, cut = np.empty(rows, np.uint64), np.empty(rows, np.int32), np.empty(rows, np.bool_)
+    done = 0
+    with progress("card, read doc_ids", rows, "rows") as advance:
         for batch in (batch for path in files for batch in read_columns(path, ["id", "offset", "tokens"], 100_000)):
-            keys.append(_hashes(batch["id"]))
-            tokens.append(batch["tokens"].to_numpy().astype(np.int64))
-            crossing.append(batch["offset"].to_numpy() + tokens[-1] - separators > length)
+            here = slice(done, done + len(batch))
+            key[here], number[here] = _hashes(batch["id"]), batch["tokens"]
+            cut[here] = batch["offset"].to_numpy() + number[here] - separators > length
+            done += len(batch)
             advance(len(batch))
-    key, number, cut = np.concatenate(keys), np.concatenate(tokens), np.concatenate(crossing)
-    order = np.argsort(key, kind="stable")
-    key, number, cut = key[order], number[order], cut[order]
+    order = np.argsort(key)
+    key = key[order]
+    number = number[order]
+    cut = cut[order]
+    del order
     first = np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1])))  # a document may have several rows
     pieces = np.diff(np.append(first, len(key)))
-    number = np.add.reduceat(number, first)
+    number = np.add.reduceat(number, first, dtype=np.int64)
     cut = np.logical_or.reduceat(cut, first) | (pieces > 1)
     np.save(folder / "keys.npy", key[first])
     np.save(folder / "tokens.npy", number)

@@ -1,8 +1,11 @@
 """The data card: its numbers are those of the corpus, its bytes depend on nothing else, and it bears any data."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -172,6 +175,11 @@ def test_every_run_ends_with_a_card(whole: Path) -> None:
     assert all((whole / name).stat().st_size > 3000 for name in FILES)
 
 
+def test_matplotlib_is_imported_by_the_stage_alone() -> None:
+    look = "import sys, data_prep.pipeline; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look]).returncode == 0
+
+
 def test_numbers_are_those_of_documents_and_shards(whole: Path) -> None:
     facts, rows = numbers(whole), documents(whole)
     doc_ids = [pq.read_table(whole / "mds" / split / "doc_ids.parquet").to_pylist() for split in ("train", "val")]
@@ -214,10 +222,6 @@ def test_a_document_in_several_pieces_counts_once_with_all_its_tokens(corpus: Pa
 
 @pytest.mark.slow
 def test_card_bytes_do_not_depend_on_workers_hash_seed_or_place(whole: Path, tmp_path: Path) -> None:
-    import os
-    import subprocess
-    import sys
-
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     add_full_texts(tmp_path)
     add_checks(tmp_path)
