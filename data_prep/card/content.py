@@ -11,6 +11,22 @@ from data_prep.card.page import Block, Heading, Listing, Paragraph, Parts, Plots
 from data_prep.card.tokenizer_section import tokenizer
 
 SOURCES = {"pubmed": "PubMed abstracts", "pmc": "PMC full texts"}
+# What each of schema.License asks of whoever uses or passes on the text; the licences themselves say it in full.
+CONDITIONS = {
+    "CC0": "none",
+    "public domain": "none",
+    "CC BY": "attribution",
+    "CC BY-SA": "attribution; adapted versions under the same licence",
+    "CC BY-ND": "attribution; no adapted versions to be passed on",
+    "CC BY-NC": "attribution; no commercial use",
+    "CC BY-NC-SA": "attribution; no commercial use; adapted versions under the same licence",
+    "CC BY-NC-ND": "attribution; no commercial use; no adapted versions to be passed on",
+    "TDM": "an author's manuscript, for text mining; not to be passed on",
+}
+NO_LICENSE = {
+    "pubmed": ("none named", "those of a publisher or author, if any: see Source and terms"),
+    "pmc": ("none found", "no permission to pass it on is known"),
+}
 TYPES, LANGUAGES = 15, 15  # rows shown; card.json has all
 SIZES = (
     (1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"), (1e8, "10M<n<100M"),
@@ -84,7 +100,7 @@ def how_it_was_made(facts: Facts) -> Iterable[Block]:
     places = "".join(f" {name}=FILES" for name, given in inputs["given"].items() if given == "files")
     yield Listing(f"python -m data_prep configuration.yaml{places} out=FOLDER", "bash")
     rows = [[f"input, {SOURCES[name]}", words[given]] for name, given in inputs["given"].items()]
-    rows += [["input files", f"{inputs['files']:,}"], ["records in them", f"{inputs['records']:,}"]]
+    rows += [["input files used", f"{inputs['files']:,}"], ["records in them", f"{inputs['records']:,}"]]
     if inputs["deletions"]:
         rows.append(["deletions ordered by NLM", f"{inputs['deletions']:,}"])
     rows += [[f"{plain(name)}, sha256", f"`{plain(value)}`"] for name, value in inputs["frozen"].items()]
@@ -110,10 +126,13 @@ def terms(facts: Facts) -> Iterable[Block]:
         "did after the input files were made is not here. NLM has not reviewed or endorsed this corpus."
     )
     yield Paragraph(
-        "NLM claims no copyright in PubMed's abstracts, but their publishers or authors may hold one. Full texts are "
-        "under the licences listed below, each with its own conditions, attribution among them in most cases; every "
-        "document carries its id and its licence so that they can be met. Whoever passes the corpus on must look at "
-        "both, must name NLM as the source, and must say that the copy is not current."
+        "NLM claims no copyright in PubMed's abstracts, but their publishers or authors may hold one. "
+        + (
+            "Full texts are under the licences listed below, each with its own conditions. "
+            * ("pmc" in facts["sources"])
+        )
+        + "Every document carries its id and, where there is one, its licence. Whoever passes the corpus on must look "
+        "at both, must name NLM as the source, and must say that the copy is not current."
     )
 
 
@@ -164,12 +183,13 @@ def licenses(facts: Facts) -> Iterable[Block]:
     rows = []
     tokens = sum(row["tokens"] for row in facts["licenses"])
     for row in facts["licenses"]:
-        none = "none named: see Source and terms" if row["source"] == "pubmed" else "none found"
+        unnamed = NO_LICENSE.get(row["source"], ("none", ""))
+        name, conditions = (row["name"], CONDITIONS.get(row["name"], "")) if row["name"] else unnamed
         rows.append(
-            [SOURCES.get(row["source"], row["source"]), plain(row["name"] or none), f"{row['documents']:,}",
-             f"{row['tokens']:,}", share(row["tokens"], tokens)]
+            [SOURCES.get(row["source"], row["source"]), plain(name), f"{row['documents']:,}", f"{row['tokens']:,}",
+             share(row["tokens"], tokens), conditions]
         )  # fmt: skip
-    yield Table(["source", "licence", "documents", "tokens", "of the tokens"], rows)
+    yield Table(["source", "licence", "documents", "tokens", "of the tokens", "conditions, in short"], rows)
     if "pmc" in facts["sources"]:
         policy = facts["configuration"]["select"]["license"]
         policy = ", ".join(policy) if isinstance(policy, list) else policy

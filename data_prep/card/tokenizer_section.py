@@ -13,8 +13,9 @@ def tokenizer(facts: dict[str, Any]) -> Iterable[Block]:
     """Size, rates, terms by list, curve."""
     report = facts["tokenizer"]
     yield Heading("Tokenizer")
+    trained_on = " and ".join(facts["configuration"]["tokenizer"]["train_on"])
     yield Paragraph(
-        f"Byte-level BPE with {report['vocab_size']:,} entries, trained on documents of this corpus that are not in "
+        f"Byte-level BPE with {report['vocab_size']:,} entries, trained on documents from {trained_on} that are not in "
         "the validation split. Every text comes back byte for byte."
     )
     if report.get("said"):
@@ -72,4 +73,4 @@ def _rates(report: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def _named(one: dict[str, Any]) -> dict[str, Any]:
     """Tokenizer → what it makes of a list of terms."""
-    return {OURS if name == "ours" else plain(name): value for name, value in one.items() if isinstance(value, dict)}
+    return {OURS if name == "ours" else plain(name): value for name, value in one.items() if "whole" in value}

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from base.errors import UserError
 from data_prep import pipeline
 from data_prep.card import stage as card
 from data_prep.documents import DOCUMENT_SCHEMA
-from data_prep.schema import DataConfiguration
+from data_prep.schema import DataConfiguration, License
 from data_prep.select.reasons import REASONS
 from data_prep.select.stage import REASONS as GIVEN
 
@@ -217,7 +217,8 @@ def test_a_document_in_several_pieces_counts_once_with_all_its_tokens(corpus: Pa
     assert facts["packing"]["cut"]["cut"] == before["packing"]["cut"]["cut"] + 40
     licenses = {(row["source"], row["name"]): row["documents"] for row in facts["licenses"]}
     assert licenses["pmc", "CC BY"] == 14 and licenses["pmc", "CC0"] == 13 and licenses["pmc", None] == 13
-    assert "PMC full texts" in text(corpus) and "| PMC full texts | none found | 13 |" in text(corpus)
+    assert "| PMC full texts | none found | 13 |" in text(corpus)
+    assert re.search(r"\| PMC full texts \| CC BY \| 14 \| .* \| attribution \|", text(corpus))
 
 
 @pytest.mark.slow
@@ -308,6 +309,12 @@ def test_contamination_says_what_was_removed_and_what_scores_are_worth(
         corpus
     )
     assert "| MedQA | documents | – | 6 | – | – | 6 |" in text(corpus)
+
+
+def test_every_licence_that_may_be_kept_has_its_conditions() -> None:
+    from data_prep.card.content import CONDITIONS
+
+    assert set(CONDITIONS) == set(get_args(License))
 
 
 def test_every_reason_of_the_ledger_has_a_meaning(corpus: Path) -> None:
