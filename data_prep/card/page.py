@@ -37,7 +37,7 @@ figcaption {{ font-size: .85rem; color: {muted}; margin-top: .4rem; }}
 .wide {{ overflow-x: auto; margin: .6rem 0; }}
 table {{ border-collapse: collapse; font-size: .93rem; }}
 th, td {{ padding: .28rem 1.4rem .28rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid {rule}; }}
-th {{ font-weight: 600; color: {muted}; white-space: nowrap; }}
+th {{ font-weight: 600; color: {muted}; vertical-align: bottom; }}
 td {{ white-space: nowrap; }} td.t {{ white-space: normal; min-width: 14rem; }}
 td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; }}
 code {{ font: .88em ui-monospace, monospace; background: #f5f7fa; border-radius: 4px; padding: .1em .3em;
@@ -96,7 +96,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Plots:
-    """Plots side by side: (SVG, caption). They are on the page alone; the tables have their numbers."""
+    """Plots side by side: (SVG, caption). They are on the page alone; tables have their numbers."""
 
     items: Sequence[tuple[str, str]] = field(default_factory=list)
 

@@ -52,23 +52,34 @@ DUPLICATES = {
     "overlap": {"abstracts_with_full_text": 55, "dropped": 31},
     "boilerplate": {"neutrality": 12, "competing_interests": 40},
 }  # fmt: skip
-REPORT = {
-    "compared": {"gpt2": 1.61, "biogpt": {"tokens_per_word": 1.31, "tokens_per_byte": 0.19}},
-    "curve": {"1000": 0.41, "2000": 0.36, "4000": 0.31, "8000": 0.28},
-    "terms": {
-        name: {"ours": {"terms": 40, "whole": 0.1 + index / 50}, "gpt2": {"terms": 40, "whole": index / 90}}
-        for index, name in enumerate(
-            [
-                "drugs",
-                "diseases",
-                "genes",
-                "Cardiology",
-                "Oncology",
-                "Neurology and the disorders of the nervous system",
-            ]
-        )
-    },
-}
+LISTS = ["drugs", "diseases", "genes", "Cardiology", "Oncology", "Neurology and the disorders of the nervous system"]
+
+
+def report() -> dict[str, Any]:
+    """What the tokenizer's report holds when other tokenizers, terms and sizes are asked for."""
+
+    def fall(whole: float | None) -> dict[str, Any]:
+        return {"terms": 40, "of_one_word": 9, "whole": whole, "pieces_per_term": 2.5, "pieces_per_word": 1.5}
+
+    def rates(words: float) -> dict[str, Any]:
+        return {name: {"tokens_per_word": words, "tokens_per_byte": words / 6.5} for name in ("pubmed", "pmc")}
+
+    sizes = {"ours": 600, "gpt2": 50257, "bio`gpt": 42384}
+    by_tokenizer = {
+        name: {
+            "by_list": {one: fall(0.1 + index / 50) for index, one in enumerate(LISTS)},
+            "by_kind": {"drug": fall(0.12), "gene": fall(None)},
+            "by_frequency": {"frequent": fall(0.5), "rare": fall(0.1), "unseen": fall(0.0)},
+        }
+        for name in sizes
+    }
+    return {
+        "vocab_sizes": sizes,
+        "rates": {name: rates(1.2 + index / 10) for index, name in enumerate(sizes)},
+        "examples": {name: {"thrombin": ["thrombin"], "ECG": ["E", "CG"]} for name in sizes},
+        "terms": {"by_tokenizer": by_tokenizer},
+        "curve": [{"vocab_size": size, **rates(2 - size / 9000)} for size in (1000, 2000, 4000, 8000)],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +150,7 @@ def add_checks(out: Path) -> None:
     (out / "contamination.json").write_text(json.dumps(CONTAMINATION))
     (out / "duplicates.json").write_text(json.dumps(DUPLICATES))
     path = out / "tokenizer" / "report.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | REPORT))
+    path.write_text(json.dumps(json.loads(path.read_text()) | report()))
 
 
 class Page(HTMLParser):
@@ -309,6 +320,15 @@ def test_contamination_says_what_was_removed_and_what_scores_are_worth(
         corpus
     )
     assert "| MedQA | documents | – | 6 | – | – | 6 |" in text(corpus)
+
+
+def test_tokenizers_are_compared(corpus: Path) -> None:
+    add_checks(corpus)
+    write_card(corpus)
+    lines = text(corpus).splitlines()
+    assert "| this corpus | 600 | 1.200 | 0.1846 | 1.200 | 0.1846 | 1 of 2 |" in lines
+    assert "| bio'gpt | 42,384 | 1.400 | 0.2154 | 1.400 | 0.2154 | 1 of 2 |" in lines
+    assert "| gene | – (2.50) | – (2.50) | – (2.50) |" in lines and "| 8,000 | 1.111 | 0.1709 |" in lines
 
 
 def test_every_licence_that_may_be_kept_has_its_conditions() -> None:
