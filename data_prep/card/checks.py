@@ -6,7 +6,6 @@ from typing import Any
 from data_prep.card import plots
 from data_prep.card.page import Block, Heading, Paragraph, Plots, Table, plain
 
-NOT_CHECKED = "Not checked in this run."
 BENCHMARKS = {"medqa": "MedQA", "medmcqa": "MedMCQA", "mmlu": "MMLU", "pubmedqa": "PubMedQA", "bioasq": "BioASQ"}
 
 
@@ -19,7 +18,7 @@ def duplicates(facts: dict[str, Any]) -> Iterable[Block]:
     found = facts["duplicates"]
     yield Heading("Duplicates")
     if found is None:
-        yield Paragraph(NOT_CHECKED)
+        yield Paragraph("This run made no report on duplicates. Those that it dropped are in the table of what was.")
         return
     exact, near, overlap = (found.get(name) for name in ("exact", "near", "overlap"))
     rows = []
@@ -27,7 +26,7 @@ def duplicates(facts: dict[str, Any]) -> Iterable[Block]:
         rows.append(["equal texts", f"{exact['groups']:,}", f"{exact['dropped']:,}"])
     if near:
         rows.append(["nearly equal texts", f"{near['groups']:,}", f"{near['dropped']:,}"])
-    yield Paragraph("Of documents with equal or nearly equal text, one is kept." if rows else NOT_CHECKED)
+    yield Paragraph("Of documents with equal or nearly equal text, one is kept." if rows else "Not looked for.")
     if rows:
         yield Table(["what", "groups", "documents dropped"], rows)
     settings = facts["configuration"]["select"]["near_duplicates"]
@@ -78,7 +77,7 @@ def contamination(facts: dict[str, Any]) -> Iterable[Block]:
     yield Heading("Test questions in the corpus")
     if found is None:
         yield Paragraph(
-            f"{NOT_CHECKED} How much of the tests that a model will be scored on stands in its training text is not "
+            "Not searched for in this run. How much of the tests that a model will be scored on stands in its training text is not "
             "known."
         )
         return

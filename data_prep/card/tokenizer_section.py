@@ -58,8 +58,8 @@ def _specialty_plot(report: Report) -> Iterable[tuple[str, str]]:
     found = terms["by_tokenizer"][OURS]["by_list"] if terms else {}
     shares = sorted(((-one["whole"], name) for name, one in found.items() if one["whole"] is not None))
     if len(shares) > 1:
-        names = [plain(name) for _, name in shares]
-        picture = plots.bars(names, [-100 * share for share, _ in shares], "% of the terms of one word", digits=0)
+        names = [_words(name) for _, name in shares]
+        picture = plots.bars(names, [-100 * share for share, _ in shares], "% of the terms of one word", digits=1)
         yield picture, "Terms of one word that this corpus's tokenizer keeps whole, by list."
 
 
@@ -90,7 +90,7 @@ def _terms(terms: Report) -> Iterable[Block]:
     often, kinds, lists = (
         Table(
             [what, *(_name(other) for other in by)],
-            [[plain(name), *(_fall(by[other][key][name]) for other in by)] for name in by[OURS][key]],
+            [[_words(name), *(_fall(by[other][key][name]) for other in by)] for name in by[OURS][key]],
         )
         for what, key in (("how often", "by_frequency"), ("kind", "by_kind"), ("list", "by_list"))
     )
@@ -105,6 +105,10 @@ def _fall(one: Report) -> str:
 
 def _shown(rates: Report) -> list[str]:
     return [f"{rates['tokens_per_word']:.3f}", f"{rates['tokens_per_byte']:.4f}"]
+
+
+def _words(name: str) -> str:
+    return plain(name).replace("_", " ")
 
 
 def _name(name: str) -> str:
