@@ -18,7 +18,7 @@ def duplicates(facts: dict[str, Any]) -> Iterable[Block]:
     found = facts["duplicates"]
     yield Heading("Duplicates")
     if found is None:
-        yield Paragraph("This run made no report on duplicates. Those that it dropped are in the table of what was.")
+        yield Paragraph("This run made no report on duplicates. Those that it dropped are in the table above.")
         return
     exact, near, overlap = (found.get(name) for name in ("exact", "near", "overlap"))
     rows = []
@@ -77,8 +77,8 @@ def contamination(facts: dict[str, Any]) -> Iterable[Block]:
     yield Heading("Test questions in the corpus")
     if found is None:
         yield Paragraph(
-            "Not searched for in this run. How much of the tests that a model will be scored on stands in its training text is not "
-            "known."
+            "Not searched for in this run. How much of the tests that a model will be scored on stands in its training "
+            "text is not known."
         )
         return
     yield Paragraph(
