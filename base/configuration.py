@@ -104,9 +104,9 @@ def load_configuration(path: str, overrides: list[str], schema: type[S]) -> S:
     return schema.model_validate(resolved)
 
 
-def dump_configuration(configuration: Schema) -> str:
-    """The resolved configuration as YAML, with every default written out."""
-    return yaml.safe_dump(configuration.model_dump(), sort_keys=False, allow_unicode=True)
+def dump_configuration(configuration: Schema, without: Iterable[str] = ()) -> str:
+    """The resolved configuration as YAML, with every default written out; some top-level keys may be left out."""
+    return yaml.safe_dump(configuration.model_dump(exclude=set(without)), sort_keys=False, allow_unicode=True)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------

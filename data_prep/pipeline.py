@@ -18,6 +18,7 @@ from base.configuration import load_configuration
 from base.errors import PartlyRefused, UserError
 from base.progress import say
 from data_prep import verify
+from data_prep.card import stage as card
 from data_prep.download import stage as download
 from data_prep.executors.local import LocalProcesses
 from data_prep.parse import stage as parse
@@ -29,7 +30,7 @@ from data_prep.tokenizer import stage as tokenizer
 
 STAGES = {
     stage.name: stage
-    for stage in (download.STAGE, parse.STAGE, select.STAGE, tokenizer.STAGE, shards.STAGE, verify.STAGE)
+    for stage in (download.STAGE, parse.STAGE, select.STAGE, tokenizer.STAGE, shards.STAGE, verify.STAGE, card.STAGE)
 }
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

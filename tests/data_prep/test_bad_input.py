@@ -151,8 +151,8 @@ def test_nothing_to_read_is_for_the_user_to_mend(tmp_path: Path, pubmed: str, me
 
 
 def test_unknown_stages_and_settings_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no such stage: card\. The stages are: download, parse, select"):
-        prepare("sample", tmp_path, "card")
+    with pytest.raises(UserError, match=r"no such stage: cards\. The stages are: download, parse, select"):
+        prepare("sample", tmp_path, "cards")
     with pytest.raises(UserError, match=r"(?s)3 faults.*known here: pmc, pubmed.*vocab_size.*shards\.packing"):
         prepare("sample", tmp_path, "shards.packing=best", "tokenizer.vocab_size=70000", "parse.lables=keep")
     with pytest.raises(UserError, match="work: must name a local folder"):

@@ -88,7 +88,7 @@ def test_only_what_a_change_touches_is_done_again(
         prepare("sample", tmp_path, *arguments)
         return {line.split(":")[0] for line in capfd.readouterr().err.splitlines() if line.endswith("done before")}
 
-    assert done_before() == {"download", "parse", "select", "tokenizer", "shards"}
+    assert done_before() == {"download", "parse", "select", "tokenizer", "shards", "card"}
     assert done_before("shards.packing=concat") == {"download", "parse", "select", "tokenizer"}
     card = json.loads((tmp_path / "mds" / "card.json").read_text())
     assert card["packing"] == "concat" and card["documents"] == ledger(tmp_path)["total"]["kept"]
@@ -100,6 +100,7 @@ def test_only_what_a_change_touches_is_done_again(
         "select",
         "tokenizer",
         "shards",
+        "card",
     }
     (tmp_path / "ledger.json").unlink()
     assert done_before("parse.pubmed.labels=drop") >= {"download", "parse"}

@@ -1,0 +1,1 @@
+"""The data card: what is in the corpus, what is not and why, as a page, as text and as numbers."""

@@ -1,0 +1,129 @@
+"""The sections on duplicates and contamination: what was found, what was taken out, what it means for scores."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from data_prep.card import plots
+from data_prep.card.page import Block, Heading, Paragraph, Plots, Table, plain
+
+BENCHMARKS = {"medqa": "MedQA", "medmcqa": "MedMCQA", "mmlu": "MMLU", "pubmedqa": "PubMedQA", "bioasq": "BioASQ"}
+
+
+def duplicates(facts: dict[str, Any]) -> Iterable[Block]:
+    """``duplicates.json``: ``exact`` and ``near`` (groups, dropped, sizes, similarity_histogram), ``overlap``,
+    ``boilerplate`` (rule → times); each may be absent or null.
+
+    A histogram is a list of counts over equal bins that end at 1, the first at the threshold of the settings.
+    """
+    found = facts["duplicates"]
+    yield Heading("Duplicates")
+    if found is None:
+        yield Paragraph("This run made no report on duplicates. Those that it dropped are in the table above.")
+        return
+    exact, near, overlap = (found.get(name) for name in ("exact", "near", "overlap"))
+    rows = []
+    if exact:
+        rows.append(["equal texts", f"{exact['groups']:,}", f"{exact['dropped']:,}"])
+    if near:
+        rows.append(["nearly equal texts", f"{near['groups']:,}", f"{near['dropped']:,}"])
+    yield Paragraph("Of documents with equal or nearly equal text, one is kept." if rows else "Not looked for.")
+    if rows:
+        yield Table(["what", "groups", "documents dropped"], rows)
+    settings = facts["configuration"]["select"]["near_duplicates"]
+    if near and settings:
+        yield Paragraph(
+            f"Nearly equal: an estimated share of at least {settings['threshold']:g} of common runs of "
+            f"{settings['ngram']} words (MinHash, {settings['bands']} bands of {settings['rows']} rows)."
+        )
+        yield from _groups(near, settings["threshold"])
+    elif not near:
+        yield Paragraph("Nearly equal texts were not looked for.")
+    if overlap:
+        yield Paragraph(
+            f"{overlap['abstracts_with_full_text']:,} abstracts belong to an article whose full text was read as well; "
+            f"{overlap['dropped']:,} of them were dropped by the rule "
+            f"`select.overlap: {facts['configuration']['select']['overlap']}`."
+        )
+    if found.get("boilerplate"):
+        yield Heading("Boilerplate taken out of texts", 3)
+        rules = sorted(found["boilerplate"].items(), key=lambda item: (-item[1], item[0]))
+        yield Table(["rule", "times"], [[plain(rule), f"{number:,}"] for rule, number in rules])
+
+
+def _groups(near: dict[str, Any], threshold: float) -> Iterable[Block]:
+    sizes = sorted((int(documents), number) for documents, number in near.get("sizes", {}).items())
+    if sizes:
+        limits = [(2, 2), (3, 3), (4, 4), (5, 9), (10, 99), (100, None)]
+        rows = []
+        for low, high in limits:
+            number = sum(count for size, count in sizes if size >= low and (high is None or size <= high))
+            name = f"{low} or more" if high is None else str(low) if low == high else f"{low} – {high}"
+            rows.append([name, f"{number:,}"])
+        yield Table(["documents in a group", "groups"], rows)
+    histogram = near.get("similarity_histogram")
+    if histogram and sum(histogram):
+        step = (1 - threshold) / len(histogram)
+        names = [f"{threshold + index * step:.2f}" for index in range(len(histogram))]
+        values = [number / sum(histogram) for number in histogram]
+        picture = plots.shares(names, {"share of pairs": values}, "similarity, from")
+        yield Plots([(picture, "How alike the nearly equal texts are to the one that was kept.")])
+
+
+def contamination(facts: dict[str, Any]) -> Iterable[Block]:
+    """``contamination.json``: ``by_benchmark`` → name → items, items_too_short, items_hit and documents_hit
+    (question, context, pmid), documents_dropped; ``files_left_out``."""
+    found = facts["contamination"]
+    settings = facts["configuration"]["select"]["decontaminate"]
+    yield Heading("Test questions in the corpus")
+    if found is None:
+        yield Paragraph(
+            "Not searched for in this run. How much of the tests that a model will be scored on stands in its training "
+            "text is not known."
+        )
+        return
+    yield Paragraph(
+        f"Searched for: every run of {settings['ngram']} words of a question, its options or its context that also "
+        "stands in a document, and, where a test is made from PubMed abstracts (PubMedQA, BioASQ), those abstracts "
+        "themselves by PMID. A hit by context means that the text on which the question is asked is in the corpus, not "
+        "that the question or its answer is."
+    )
+    rows = []
+    short = []
+    for name, one in found["by_benchmark"].items():
+        test = BENCHMARKS.get(name, plain(name))
+        rows.append([test, "items", f"{one['items']:,}", *_hits(one["items_hit"]), "–"])
+        rows.append([test, "documents", "–", *_hits(one["documents_hit"]), f"{one['documents_dropped']:,}"])
+        if one["items_too_short"]:
+            short.append(f"{test} {one['items_too_short']:,}")
+    yield Table(["test", "counted", "in all", "by question", "by context", "by PMID", "dropped"], rows)
+    if short:
+        yield Paragraph(f"Items too short to be searched for: {', '.join(short)}.", note=True)
+    if found.get("files_left_out"):
+        names = ", ".join(plain(name) for name in found["files_left_out"])
+        yield Paragraph(
+            f"Files of the folder that are not known as tests, and were not searched for: {names}.", note=True
+        )
+    yield Paragraph(_what_it_means(settings))
+
+
+def _what_it_means(settings: dict[str, Any]) -> str:
+    removed = [f"hits by words of {_listed(settings['drop_by_ngram'])}"] if settings["drop_by_ngram"] else []
+    removed += [f"the abstracts of {_listed(settings['drop_by_pmid'])} by PMID"] if settings["drop_by_pmid"] else []
+    if removed:
+        return (
+            f"Taken out of the corpus: {' and '.join(removed)}. Nothing else of what the table shows was. BioMedLM's "
+            "corpus had nothing taken out, so scores of a model trained on this one are not comparable to BioMedLM's "
+            "on these tests."
+        )
+    return (
+        "Nothing was taken out: the hits are still in the corpus, as they were in BioMedLM's. Scores on these tests "
+        "compare with BioMedLM's, and say less about questions that were never seen."
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(BENCHMARKS.get(name, name) for name in names)
+
+
+def _hits(hits: dict[str, int]) -> list[str]:
+    return [f"{hits[way]:,}" if way in hits else "–" for way in ("question", "context", "pmid")]

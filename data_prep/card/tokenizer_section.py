@@ -1,0 +1,115 @@
+"""The section on the tokenizer, from ``tokenizer/report.json``: what the report has is shown, what it lacks is not."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from data_prep.card import plots
+from data_prep.card.page import Block, Heading, Paragraph, Parts, Plots, Table, plain
+
+OURS = "ours"  # what the report calls the tokenizer of this corpus
+NAME = "this corpus"  # what the card calls it
+Report = dict[str, Any]
+
+
+def tokenizer(facts: dict[str, Any]) -> Iterable[Block]:
+    """Size and rates against other tokenizers, sizes of vocabulary, medical terms."""
+    report = facts["tokenizer"]
+    trained_on = " and ".join(facts["configuration"]["tokenizer"]["train_on"])
+    rates = report.get("rates") or {OURS: {"documents": report}}
+    first = next(iter(rates[OURS]))
+    yield Heading("Tokenizer")
+    yield Paragraph(
+        f"Byte-level BPE with {report['vocab_size']:,} entries, trained on documents from {trained_on} that are not in "
+        "the validation split. Every text comes back byte for byte."
+    )
+    if report.get("said"):
+        yield Paragraph(f"It is {plain(report['said'])}.")
+    pictures = [*_rate_plot(rates, first), *_curve_plot(report, first), *_specialty_plot(report)]
+    if pictures:
+        yield Plots(pictures)
+    yield _rate_table(report, rates)
+    if "measured_on" in report:
+        yield Paragraph(f"Measured on {plain(report['measured_on'])}.", note=True)
+    if report.get("curve"):
+        yield Heading("Other sizes of vocabulary", 3)
+        rows = [[f"{one['vocab_size']:,}", *_shown(one[first])] for one in report["curve"]]
+        yield Table(["entries", "tokens a word", "tokens a byte"], rows)
+    if report.get("terms"):
+        yield from _terms(report["terms"])
+
+
+def _rate_plot(rates: Report, first: str) -> Iterable[tuple[str, str]]:
+    if len(rates) > 1:
+        words = [one[first]["tokens_per_word"] for one in rates.values()]
+        picture = plots.bars([_name(name) for name in rates], words, "tokens a word", first=1)
+        yield picture, f"Tokens a word in texts from {first}: fewer is better."
+
+
+def _curve_plot(report: Report, first: str) -> Iterable[tuple[str, str]]:
+    points = report.get("curve") or []
+    if len(points) > 1:
+        sizes, bytes_ = ([one["vocab_size"] for one in points], [one[first]["tokens_per_byte"] for one in points])
+        picture = plots.line(sizes, bytes_, "entries", "tokens a byte", report["vocab_size"])
+        yield picture, "Tokens a byte for other sizes of vocabulary; dashed: the size taken."
+
+
+def _specialty_plot(report: Report) -> Iterable[tuple[str, str]]:
+    terms = report.get("terms")
+    found = terms["by_tokenizer"][OURS]["by_list"] if terms else {}
+    shares = sorted(((-one["whole"], name) for name, one in found.items() if one["whole"] is not None))
+    if len(shares) > 1:
+        names = [_words(name) for _, name in shares]
+        picture = plots.bars(names, [-100 * share for share, _ in shares], "% of the terms of one word", digits=1)
+        yield picture, "Terms of one word that this corpus's tokenizer keeps whole, by list."
+
+
+def _rate_table(report: Report, rates: Report) -> Table:
+    sources = list(rates[OURS])
+    examples, sizes = report.get("examples", {}), report.get("vocab_sizes", {})
+    header = ["tokenizer", *(f"tokens a {unit}, {source}" for source in sources for unit in ("word", "byte"))]
+    header[1:1] = ["entries"] if sizes else []
+    header += ["the paper's examples in one token"] if examples else []
+    rows = []
+    for name, by_source in rates.items():
+        row = [_name(name), *([f"{sizes[name]:,}"] if sizes else [])]
+        row += [text for source in sources for text in _shown(by_source[source])]
+        if examples:
+            row.append(f"{sum(len(pieces) == 1 for pieces in examples[name].values())} of {len(examples[name])}")
+        rows.append(row)
+    return Table(header, rows)
+
+
+def _terms(terms: Report) -> Iterable[Block]:
+    by = terms["by_tokenizer"]
+    yield Heading("Medical terms", 3)
+    yield Paragraph(
+        "The share of terms of one word that are one token; in brackets, the mean number of tokens of all terms. "
+        "Rare terms occur 1 to 9 times in the text trained on.",
+        note=True,
+    )
+    often, kinds, lists = (
+        Table(
+            [what, *(_name(other) for other in by)],
+            [[_words(name), *(_fall(by[other][key][name]) for other in by)] for name in by[OURS][key]],
+        )
+        for what, key in (("how often", "by_frequency"), ("kind", "by_kind"), ("list", "by_list"))
+    )
+    yield Parts([[often], [kinds]])
+    yield lists
+
+
+def _fall(one: Report) -> str:
+    whole = "–" if one["whole"] is None else f"{100 * one['whole']:.1f} %"
+    return whole if one["pieces_per_term"] is None else f"{whole} ({one['pieces_per_term']:.2f})"
+
+
+def _shown(rates: Report) -> list[str]:
+    return [f"{rates['tokens_per_word']:.3f}", f"{rates['tokens_per_byte']:.4f}"]
+
+
+def _words(name: str) -> str:
+    return plain(name).replace("_", " ")
+
+
+def _name(name: str) -> str:
+    return NAME if name == OURS else plain(name)
