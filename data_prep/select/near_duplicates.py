@@ -38,8 +38,8 @@ def signatures(words: Words, settings: NearDuplicates) -> NDArray[np.uint32]:
 
     if RMinHash.ALGORITHM_VERSION != ALGORITHM:
         raise UserError(
-            f"the installed rensa has version {RMinHash.ALGORITHM_VERSION} of R-MinHash, not {ALGORITHM}: its signatures "
-            "cannot be compared with stored ones; install the release that setup.cfg names"
+            f"the installed rensa has version {RMinHash.ALGORITHM_VERSION} of R-MinHash, not {ALGORITHM}: its "
+            "signatures cannot be compared with stored ones; install the release that setup.cfg names"
         )
     length = settings.bands * settings.rows
     runs = runs_of(words, settings.ngram)

@@ -61,14 +61,17 @@ def words_of(texts: Sequence[str]) -> Words:
 
 def runs_of(words: Words, length: int) -> Words:
     """Every run of ``length`` words inside one text (a shorter text has none), in their order, repeats included."""
-    hashes = runs_at_every_word(words, length)
-    fits = np.ones(len(hashes), dtype=bool)
+    offsets = np.concatenate([[0], np.cumsum(np.maximum(words.counts - length + 1, 0))])
+    return Words(runs_at_every_word(words, length)[begins_of_runs(words, length)], offsets)
+
+
+def begins_of_runs(words: Words, length: int) -> NDArray[np.int64]:
+    """At which words of the batch the runs of :func:`runs_of` begin."""
+    fits = np.ones(max(len(words.hashes) - length + 1, 0), dtype=bool)
     for behind in range(1, length):  # the last words of a text begin runs that reach into the next
         starts = words.offsets[1:] - behind
-        fits[starts[(starts >= words.offsets[:-1]) & (starts < len(hashes))]] = False
-    return Words(
-        hashes[fits], np.concatenate([[0], np.cumsum(np.maximum(words.counts - length + 1, 0))]).astype(np.int64)
-    )
+        fits[starts[(starts >= words.offsets[:-1]) & (starts < len(fits))]] = False
+    return np.flatnonzero(fits)
 
 
 def runs_at_every_word(words: Words, length: int) -> NDArray[np.uint64]:
@@ -89,6 +92,18 @@ def runs_at_every_word(words: Words, length: int) -> NDArray[np.uint64]:
         if bit == "1":
             runs = runs[:-1] * OF_RUN + single[done : done + len(runs) - 1]
             done += 1
+    return _finish(runs)
+
+
+def runs_beginning_at(words: Words, length: int, begins: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The same hashes for a few places alone, at none of which the batch may end before the run does."""
+    runs = np.zeros(len(begins), dtype=np.uint64)
+    for place in range(length):
+        runs = runs * OF_RUN + words.hashes[begins + place]
+    return _finish(runs)
+
+
+def _finish(runs: NDArray[np.uint64]) -> NDArray[np.uint64]:
     runs = runs ^ (runs >> HALF)
     runs *= OF_WORD
     runs ^= runs >> SHIFT

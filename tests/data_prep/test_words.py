@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.select.words import runs_at_every_word, runs_of, words_of
+from data_prep.select.words import begins_of_runs, runs_at_every_word, runs_beginning_at, runs_of, words_of
 
 MANY = (1 << 64) - 1
 WORD, RUN = 2483440298423531282, 5422287665280129531
@@ -41,7 +41,7 @@ def made_texts(seed: int, number: int) -> list[str]:
     """Words of every length, signs, other scripts, empty texts, texts without a word, runs longer than a word."""
     dice = random.Random(seed)
     pieces = [
-        "", " ", "\n", "-", "\0", "β", "é", "½", "μm", "细胞", "😀", "A", "z", "0", "Protein", "x" * 7, "y" * 8, "w" * 9,
+        " ", "\n", "-", "\0", "β", "é", "½", "μm", "细胞", "😀", "A", "z", "0", "Protein", "x" * 7, "y" * 8, "w" * 9,
         "ACGT" * 16, "ACGT" * 16 + "A", "g" * 130, "@[`{",
     ]  # fmt: skip
     texts = ["".join(dice.choices(pieces, k=dice.randrange(40))) for _ in range(number)]
@@ -62,6 +62,8 @@ def test_hashes_are_those_of_the_plain_definition() -> None:
                 assert len(runs.hashes) == len(words.hashes)
             assert runs.counts.tolist() == [len(each) for each in plain]
             assert runs.hashes.tolist() == [hashed for each in plain for hashed in each]
+            begins = begins_of_runs(words, length)
+            assert (runs_beginning_at(words, length, begins) == runs.hashes).all()
 
 
 def test_large_texts_agree_with_the_plain_definition() -> None:
