@@ -9,7 +9,7 @@ Three ways to be hit, kept apart because they mean different things:
 - ``pmid``: the document is the abstract that PubMedQA asks about, or one on which BioASQ's answer rests.
 
 A question (or context) of 8 to 12 words is one run of its own length; a shorter one could be anywhere, and is not
-looked for. Options are looked for from 13 words on. A run that is in the questions of three or more items of a benchmark
+looked for. Options are looked for from 13 words on. A run that is in the questions of three items or more of a set
 is a stock phrase, such as how examiners begin, and says nothing about a document: it is left out. (Of contexts none is:
 in BioASQ's, what three items share is the very sentence that they are asked about.)
 """

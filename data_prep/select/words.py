@@ -52,7 +52,7 @@ def words_of(texts: Sequence[str]) -> Words:
     longest text or of a quarter of a MB, whichever is more.
     """
     hashes, counts = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
-    for encoded in _slices(texts):
+    for encoded in utf8_slices(texts):
         hashed, counted = _hash(encoded)
         hashes.append(hashed)
         counts.append(counted)
@@ -110,7 +110,7 @@ def _finish(runs: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return runs
 
 
-def _slices(texts: Sequence[str]) -> Iterator[list[bytes]]:
+def utf8_slices(texts: Sequence[str]) -> Iterator[list[bytes]]:
     """The texts in UTF-8, so many together that they fill a slice."""
     gathered: list[bytes] = []
     size = 0
