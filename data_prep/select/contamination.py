@@ -53,9 +53,8 @@ class Runs:
     starts: NDArray[np.int64]
     entries: NDArray[np.int32]
 
-    def among(self, words: Words, begins: NDArray[np.int64]) -> Hits:
-        """Which of them begin at one of these words."""
-        document = np.searchsorted(words.offsets, begins, side="right") - 1
+    def among(self, words: Words, begins: NDArray[np.int64], document: NDArray[np.int64]) -> Hits:
+        """Which of them begin at one of these words, each of which is in the document given with it."""
         inside = begins + self.length <= words.offsets[document + 1]
         runs = runs_beginning_at(words, self.length, begins[inside])
         place = np.searchsorted(self.hashes, runs)
@@ -174,7 +173,9 @@ class Benchmarks:
     def scan(self, words: Words, first_document: int = 0) -> Hits:
         """What is in a batch of texts: an array of HIT, with ``document`` counted from ``first_document``, sorted."""
         begins = self.beginnings.in_(words)
-        hits = np.unique(np.concatenate([np.empty(0, dtype=HIT), *(runs.among(words, begins) for runs in self.runs)]))
+        document = np.searchsorted(words.offsets, begins, side="right") - 1
+        found = [runs.among(words, begins, document) for runs in self.runs]
+        hits = np.unique(np.concatenate([np.empty(0, dtype=HIT), *found]))
         hits["document"] += first_document
         return hits
 

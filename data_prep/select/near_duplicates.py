@@ -5,8 +5,8 @@ Near means that of all different runs of ``ngram`` words in two texts, a share o
 one band of all files at a time, so that it holds a few numbers for each document and never the signatures.
 """
 
+from array import array
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +44,8 @@ def signatures(words: Words, settings: NearDuplicates) -> NDArray[np.uint32]:
     length = settings.bands * settings.rows
     runs = runs_of(words, settings.ngram)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(runs.hashes, runs.offsets.astype(np.uint64), length, SEED)
-    number = len(runs.counts)
-    numbers = np.fromiter(chain.from_iterable(matrix.to_rows()), np.uint32, number * length)
-    return numbers.reshape(number, length)
+    rows = b"".join([array("I", row).tobytes() for row in matrix.to_rows()])  # numpy alone takes twice the time
+    return np.frombuffer(rows, dtype=np.uint32).reshape(-1, length)
 
 
 def band_keys(signatures: NDArray[np.uint32], settings: NearDuplicates) -> Key:
