@@ -31,16 +31,16 @@ from data_prep.select.words import Words, runs_at_every_word, runs_of, words_of
 
 # Each rule's texts hold one of these runs of words, which others rarely do; a text without any is not looked at.
 TRIGGERS = (
-    "copyright", "copyrighted", "reserved", "licensee", "commons", "unrestricted", "elsevier", "wiley", "springer",
+    "copyright", "copyrighted", "reserved", "licensee", "commons", "creativecommons", "unrestricted", "elsevier", "wiley", "springer",
     "karger", "lippincott", "mosby", "thieme", "saunders", "blackwell", "jurisdictional", "disclaimer",
-    "the publisher", "publisher s", "competing", "conflict of interest", "conflicts of interest", "disclosure",
+    "the publisher", "publisher s", "publisher’s", "competing", "conflict of interest", "conflicts of interest", "disclosure",
     "disclosures", "proprietary", "commercial interest", "financial interest", "support the findings",
     "supporting the findings", "during the current", "all relevant data", "sharing is not", "sharing not applicable",
     "data availability", "reviewer", "plos one", "technically sound", "reflections", "goodness of fit",
     *(f"c {year}" for year in range(1990, 2011)),
 )  # fmt: skip
 
-PUBLISHER = "(?:Elsevier|John Wiley|Wiley|Springer|Karger|S\\. Karger|Lippincott|Mosby|Thieme|Saunders|Blackwell)"
+PUBLISHER = "(?:elsevier|(?:john )?wiley|springer|(?:s\\. ?)?karger|lippincott|mosby|thieme|saunders|blackwell)"
 AUTHORS = "(?:the |all (?:of )?(?:the )?|both )?(?:co-?|study |other )?(?:authors?|investigators)"
 DECLARE = "(?:have |has )?(?:also )?(?:declared?|reported|reports?|disclosed?|state[sd]?|have|has|had|indicated?)"
 OTHER_INTERESTS = "(?:proprietary|commercial|financial)[\\w ,]{0,40}\\binterests?\\b"
@@ -98,11 +98,11 @@ SENTENCES = {
         r"data availability(?: statement)?[:.]?$",
     ),
     "review_form": (
-        r"(?:\d\. )?is the manuscript (?:technically sound|presented in an intelligible fashion)",
-        r"(?:\d\. )?has the statistical analysis been performed appropriately and",
-        r"(?:\d\. )?have the authors made all data underlying",
-        r"(?:\d\. )?review comments to the author",
-        r"(?:\d\. )?plos authors have the option to publish the peer review",
+        r"is the manuscript (?:technically sound|presented in an intelligible fashion)",
+        r"has the statistical analysis been performed appropriately and",
+        r"have the authors made all data underlying",
+        r"review comments to the author",
+        r"plos authors have the option to publish the peer review",
         r"the plos data policy requires",
         r"plos one does not copyedit",
         r"if you choose .{1,6} your identity will remain anonymous",

@@ -89,7 +89,7 @@ class Beginnings:
     def in_(self, words: Words) -> NDArray[np.int64]:
         """The words of a batch at which something may begin."""
         bit = self._bit(runs_at_every_word(words, self.length))
-        return np.flatnonzero(self.bits[bit >> 3] >> (bit & 7).astype(np.uint8) & 1)
+        return np.flatnonzero((self.bits[bit >> 3] >> (bit & 7).astype(np.uint8) & 1).view(bool))
 
     def _bit(self, hashes: Hashes) -> NDArray[np.int64]:
         return (hashes >> np.uint64(64 - (8 * len(self.bits) - 1).bit_length())).view(np.int64)
