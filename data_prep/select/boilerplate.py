@@ -31,13 +31,13 @@ from data_prep.select.words import Words, runs_at_every_word, runs_of, words_of
 
 # Each rule's texts hold one of these runs of words, which others rarely do; a text without any is not looked at.
 TRIGGERS = (
-    "copyright", "copyrighted", "reserved", "licensee", "commons", "creativecommons", "unrestricted", "elsevier", "wiley", "springer",
-    "karger", "lippincott", "mosby", "thieme", "saunders", "blackwell", "jurisdictional", "disclaimer",
-    "the publisher", "publisher s", "publisher’s", "competing", "conflict of interest", "conflicts of interest", "disclosure",
-    "disclosures", "proprietary", "commercial interest", "financial interest", "support the findings",
-    "supporting the findings", "during the current", "all relevant data", "sharing is not", "sharing not applicable",
-    "data availability", "reviewer", "plos one", "technically sound", "reflections", "goodness of fit",
-    *(f"c {year}" for year in range(1990, 2011)),
+    "copyright", "copyrighted", "reserved", "licensee", "commons", "creativecommons", "unrestricted", "elsevier",
+    "wiley", "springer", "karger", "lippincott", "mosby", "thieme", "saunders", "blackwell", "jurisdictional",
+    "disclaimer", "the publisher", "publisher s", "publisher’s", "competing", "conflict of interest",
+    "conflicts of interest", "disclosure", "disclosures", "proprietary", "commercial interest", "financial interest",
+    "support the findings", "supporting the findings", "during the current", "all relevant data", "sharing is not",
+    "sharing not applicable", "data availability", "reviewer", "plos one", "technically sound", "reflections",
+    "goodness of fit", *(f"c {year}" for year in range(1990, 2011)),
 )  # fmt: skip
 
 PUBLISHER = "(?:elsevier|(?:john )?wiley|springer|(?:s\\. ?)?karger|lippincott|mosby|thieme|saunders|blackwell)"
