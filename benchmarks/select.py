@@ -73,7 +73,7 @@ def _microseconds(texts: list[str], qa: Path) -> dict[str, float]:
         "signatures": lambda: near_duplicates.band_keys(near_duplicates.signatures(words, settings), settings),
         "contamination": lambda: benchmarks.scan(words),
         "quality": lambda: quality.check(batch, words, Quality()),
-        "boilerplate": lambda: [boilerplate.strip(batch[place]) for place in boilerplate.candidates(batch, words)],
+        "boilerplate": lambda: boilerplate.strip_all(batch, words),
     }
     size = sum(len(text.encode()) for text in batch)
     microseconds = {name: _cpu_seconds(part) / size * 1700 * 1e6 for name, part in parts.items()}
@@ -133,5 +133,5 @@ def _dropped(texts: list[str]) -> dict[str, Any]:
 
     words = words_of(texts)
     rules = Counter(rule for rule in quality.check(texts, words, Quality()) if rule)
-    counts = [boilerplate.strip(texts[place])[1] for place in boilerplate.candidates(texts, words)]
-    return {"quality": dict(rules), "boilerplate": dict(sum(counts, Counter[str]()))}
+    hits = boilerplate.strip_all(texts, words)[2]
+    return {"quality": dict(rules), "boilerplate": dict(sum(hits.values(), Counter[str]()))}

@@ -27,7 +27,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.select.words import Words, runs_at_every_word, runs_of, words_of
+from data_prep.select.words import Words, runs_at_every_word, runs_of, with_others, words_of
 
 # Each rule's texts hold one of these runs of words, which others rarely do; a text without any is not looked at.
 TRIGGERS = (
@@ -124,6 +124,20 @@ OPENS = re.compile("|".join(f"(?P<{rule}>{'|'.join(patterns)})" for rule, patter
 BETWEEN = re.compile(r"(\n|[ ](?<=[.!?)\]][ ])(?=[A-Z0-9(©]))")
 
 UPPER = np.uint64(64 - 16)
+
+
+def strip_all(texts: Sequence[str], words: Words) -> tuple[list[str], Words, dict[int, Counter[str]]]:
+    """A batch without boilerplate: the texts, their words, and for each text that changed how often each rule hit it.
+
+    ``words`` are those of the given texts; only those of texts that change are made anew.
+    """
+    stripped, hits = list(texts), {}
+    for place in candidates(texts, words).tolist():
+        stripped[place], counts = strip(texts[place])
+        if counts:
+            hits[place] = counts
+    places = sorted(hits)
+    return stripped, with_others(words, places, words_of([stripped[place] for place in places])), hits
 
 
 def candidates(texts: Sequence[str], words: Words) -> NDArray[np.int64]:

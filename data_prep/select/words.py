@@ -110,6 +110,18 @@ def _finish(runs: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return runs
 
 
+def with_others(words: Words, places: Sequence[int], others: Words) -> Words:
+    """The words of a batch in which the texts at these places (rising) were exchanged for others."""
+    parts, done = [], 0
+    for number, place in enumerate(places):
+        parts.append(words.hashes[done : words.offsets[place]])
+        parts.append(others.hashes[others.offsets[number] : others.offsets[number + 1]])
+        done = int(words.offsets[place + 1])
+    counts = words.counts
+    counts[list(places)] = others.counts
+    return Words(np.concatenate([*parts, words.hashes[done:]]), np.concatenate([[0], np.cumsum(counts)]))
+
+
 def utf8_slices(texts: Sequence[str]) -> Iterator[list[bytes]]:
     """The texts in UTF-8, so many together that they fill a slice."""
     gathered: list[bytes] = []

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from data_prep.select.boilerplate import candidates, strip
+from data_prep.select.boilerplate import candidates, strip, strip_all
 from data_prep.select.words import words_of
 
 STUDY = "We saw 12 patients."
@@ -89,3 +89,14 @@ def test_candidates_are_all_texts_that_strip_changes() -> None:
     found = candidates(texts, words_of(texts)).tolist()
     assert {place for place, text in enumerate(texts) if strip(text)[1]} <= set(found)
     assert candidates([], words_of([])).tolist() == []
+
+
+def test_a_batch_comes_back_with_the_words_of_what_is_left() -> None:
+    texts = [STUDY, f"{STUDY} All rights reserved.", *SCIENCE, "All rights reserved.", "Copyright © 2011 Society."]
+    stripped, words, hits = strip_all(texts, words_of(texts))
+    assert stripped == [strip(text)[0] for text in texts]
+    assert hits == {1: {"rights": 1}, len(texts) - 2: {"rights": 1}, len(texts) - 1: {"copyright": 1}}
+    fresh = words_of(stripped)
+    assert (words.hashes == fresh.hashes).all() and (words.offsets == fresh.offsets).all()
+    stripped, words, hits = strip_all(SCIENCE, words_of(SCIENCE))
+    assert stripped == SCIENCE and hits == {} and (words.hashes == words_of(SCIENCE).hashes).all()
