@@ -139,6 +139,22 @@ def download(location: str, path: str | Path) -> None:
             shutil.copyfile(location, aside)
 
 
+@contextmanager
+def local_copy(location: str, folder: Path) -> Iterator[Path]:
+    """The file itself when it is local; otherwise a copy in ``folder`` for the length of the block."""
+    if not is_remote(location):
+        if not Path(location).is_file():
+            raise NotThere(f"{location}: no such file")
+        yield Path(location)
+        return
+    copy = folder / hashlib.sha256(location.encode()).hexdigest()[:24]
+    download(location, copy)
+    try:
+        yield copy
+    finally:
+        copy.unlink()
+
+
 def list_files(location: str) -> dict[str, int]:
     """Every file below a folder: name relative to it → bytes. Empty when there is no such folder."""
     if not is_remote(location):
