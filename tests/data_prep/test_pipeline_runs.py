@@ -107,21 +107,29 @@ def test_shards_killed_again_and_again_end_with_the_same_bytes(whole: Path, tmp_
     out = tmp_path / "killed"
     shutil.copytree(tmp_path / "whole", out)
     shutil.rmtree(out / "mds")
-    random = np.random.default_rng(0)
+
+    def written() -> int:
+        return len(list(out.glob("work/shards-*/*/0????")))
+
+    moments: list[Callable[[], bool]] = [
+        lambda: any(out.glob("work/shards-*/keys/*")),
+        lambda: any(out.glob("work/shards-*/train/*.npy")),
+        lambda: written() >= 1,
+        lambda: any(out.glob("work/shards-*/*/.0????.part")) and written() >= 3,
+        lambda: written() >= 6,
+        lambda: any(out.glob(".mds.building/*")),
+        lambda: any(out.glob(".mds.building/*/shard*")),
+    ]
     kills = 0
-    for _ in range(6):
+    for moment in moments:
         run = launch(out, "executor.workers=2", *settings)
-        assert run.stderr is not None
-        wanted = ("shards …", "shards, hash the ids")[kills % 2]
-        for line in run.stderr:
-            if line.startswith(wanted):
-                time.sleep(random.uniform(0, 0.3 if kills % 2 == 0 else 6))  # Streaming's import alone takes seconds
-                kills += run.poll() is None
-                run.send_signal(signal.SIGKILL)
-                break
+        while run.poll() is None and not moment():
+            time.sleep(0.001)
+        kills += run.poll() is None
+        run.kill()
         run.wait()
     run = launch(out, *settings)
-    assert run.communicate()[1] and run.returncode == 0 and kills >= 4
+    assert run.communicate()[1] and run.returncode == 0 and kills >= 5
     assert content(out) == content(tmp_path / "whole")
 
 
