@@ -42,6 +42,7 @@ def write_shard(task: ShardTask) -> None:
     ) as writer:  # fmt: skip
         for sequence in sequences:
             writer.write({COLUMN: sequence})
+    remove(task.target)  # its shard was moved already when an earlier run was killed
     os.replace(aside, task.target)
 
 
