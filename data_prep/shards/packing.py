@@ -16,9 +16,7 @@ that stand together in it. What no piece covers holds ``<|endoftext|>``.
 =============  ================================================================================================
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +24,6 @@ from numpy.typing import NDArray
 from base.errors import UserError
 from data_prep.documents import held_out, mixed
 from data_prep.shards.best_fit import best_fit
-from data_prep.shards.tokenise import TOKEN
 
 SPLITS = ("train", "val")
 
@@ -62,18 +59,6 @@ class Layout:
     def padding(self) -> int:
         """Places in the sequences that no piece covers."""
         return self.sequences * self.sequence_length + self.tail - int(self.tokens.sum(dtype=np.int64))
-
-    def save(self, folder: Path, length: NDArray[np.int32], source: NDArray[np.int64]) -> None:
-        """Write for :func:`cut` where the tokens of each piece come from and go to.
-
-        Args:
-            length: tokens of each document, without separator.
-            source: place of its first token among the tokens of all files of ids.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "source.npy", source[self.document] + self.begin)
-        np.save(folder / "tokens.npy", np.minimum(self.tokens, length[self.document] - self.begin))
-        np.save(folder / "start.npy", self.start)
 
 
 def split_documents(
@@ -151,30 +136,3 @@ def _whole(rows: NDArray[np.int32], total: NDArray[np.int32], seed: int, sequenc
     start = sequence.astype(np.int64) * sequence_length + offset
     several = int(np.count_nonzero(begin == sequence_length))  # each has one second piece
     return Layout(rows[owner], begin, tokens, start, sequences, sequence_length, len(rows), several)
-
-
-def cut(
-    folder: Path, parts: Sequence[Path], first: int, last: int, sequence_length: int, end_of_text: int
-) -> NDArray[np.uint16]:
-    """Sequences ``first`` to ``last - 1`` of the layout saved in ``folder``: uint16[last - first, sequence_length].
-
-    Args:
-        parts: the files of ids, in the order in which the layout counts their tokens.
-    """
-    start, source, tokens = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("start", "source", "tokens"))
-    ids = [np.asarray(np.load(path, mmap_mode="r")) for path in parts]
-    part_starts = np.cumsum([0, *map(len, ids)])
-    origin, end = first * sequence_length, last * sequence_length
-    pieces = slice(max(0, int(np.searchsorted(start, origin, side="right")) - 1), int(np.searchsorted(start, end)))
-    part = np.searchsorted(part_starts, source[pieces], side="right") - 1
-    begin = source[pieces] - part_starts[part]
-    to = start[pieces] - origin
-    until = np.minimum(to + tokens[pieces], end - origin)
-    early = np.maximum(-to, 0)  # tokens of the first piece that lie in the sequence before
-    stream = np.full(end - origin, end_of_text, dtype=TOKEN)
-    for number, left, right, at in zip(
-        part.tolist(), (to + early).tolist(), until.tolist(), (begin + early).tolist(), strict=True
-    ):
-        if left < right:
-            stream[left:right] = ids[number][at : at + right - left]
-    return stream.reshape(-1, sequence_length)

@@ -20,6 +20,7 @@ from base.storage import sha256, write_aside
 from data_prep.documents import DOCUMENTS, document_keys, parts, read_columns
 from data_prep.shards.doc_ids import DOC_IDS, write_doc_ids
 from data_prep.shards.packing import SPLITS, Layout, lay_out, shuffled, split_documents
+from data_prep.shards.shuffling import GatherTask, gather, gathered_path, save_layout
 from data_prep.shards.tokenise import ids_path, lengths_path, tokenise
 from data_prep.shards.writing import ShardTask, place_shard, shard_entry, write_shard
 from data_prep.stage import Job, Stage, digest, remove
@@ -33,7 +34,7 @@ SHARDS_A_WORKER = 4  # importing Streaming takes seconds: a further process must
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Tokenise, lay out, write the shards, put them together."""
+    """Tokenise, lay out, shuffle, write the shards, put them together."""
     settings = job.configuration.shards
     tokenizer_hash = sha256(job.local / TOKENIZER / "tokenizer.json")
     tokens = tokenise(job, digest([VERSION, job.marker("select")["key"], tokenizer_hash]))
@@ -49,9 +50,8 @@ def run(job: Job) -> dict[str, Any]:
         per_shard = max(1, (settings.size_limit - HEADER) // (2 * settings.max_seq_len + 4))
         tasks[split] = [
             ShardTask(
-                work / split / f"{number:05d}", work / split, tuple(ids_path(tokens, part) for part in part_files),
-                first, min(first + per_shard, layout.sequences), settings.max_seq_len, eos,
-                settings.size_limit, tuple(sorted(settings.hashes)), settings.compression,
+                work / split / f"{number:05d}", work / split, first, min(first + per_shard, layout.sequences),
+                settings.max_seq_len, eos, settings.size_limit, tuple(sorted(settings.hashes)), settings.compression,
             )
             for number, first in enumerate(range(0, layout.sequences, per_shard))
         ]  # fmt: skip
@@ -59,6 +59,8 @@ def run(job: Job) -> dict[str, Any]:
     waiting = [task for task in everything if not shard_entry(task)]
     if len(waiting) < len(everything):
         say(f"shards: {len(everything) - len(waiting)} of {len(everything)} shards are written already")
+    if waiting:
+        _gather(job, [ids_path(tokens, part) for part in part_files], [work / split for split in layouts])
     with progress("shards, write", sum(task.last - task.first for task in waiting), "sequences") as advance:
         at_most = -(-len(waiting) // SHARDS_A_WORKER)
         for index, _ in job.executor.map(write_shard, waiting, at_most):
@@ -111,17 +113,24 @@ def _layouts(job: Job, tokens: Path, part_files: list[Path], work: Path) -> tupl
         for _ in job.executor.map(write_keys, waiting):
             advance(1)
     keys = np.concatenate([np.load(task.target) for task in tasks])
-    length = np.concatenate([np.load(lengths_path(tokens, part)) for part in part_files])
-    # Documents lie end to end in a file of ids, and these are counted in their order.
-    source = np.cumsum(length, dtype=np.int64) - length
+    lengths = [np.load(lengths_path(tokens, part)) for part in part_files]
+    length = np.concatenate(lengths)
     separated = length + np.int32(settings.packing != "concat")
     validation, added = split_documents(keys, separated, settings.val_fraction, settings.max_seq_len)
     layouts = {}
     for split, chosen in (("train", ~validation), ("val", validation)):
         rows = shuffled(np.flatnonzero(chosen).astype(np.int32), keys, settings.shuffle_seed)
         layouts[split] = lay_out(rows, length, settings.packing, settings.shuffle_seed, settings.max_seq_len)
-        layouts[split].save(work / split, length, source)
+        save_layout(layouts[split], work / split, length, [len(each) for each in lengths])
     return layouts, added
+
+
+def _gather(job: Job, ids: list[Path], layouts: list[Path]) -> None:
+    tasks = [GatherTask(path, layout, part) for layout in layouts for part, path in enumerate(ids)]
+    waiting = [task for task in tasks if not gathered_path(task.layout, task.part).exists()]
+    with progress("shards, shuffle", len(waiting), "files") as advance:
+        for _ in job.executor.map(gather, waiting):
+            advance(1)
 
 
 def _identifiers(part_files: list[Path]) -> pa.LargeStringArray:

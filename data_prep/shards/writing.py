@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.shards.packing import cut
+from data_prep.shards.shuffling import cut
 from data_prep.stage import remove
 
 COLUMN = "tokens"
@@ -19,7 +19,6 @@ class ShardTask:
 
     target: Path
     layout: Path
-    ids: tuple[Path, ...]
     first: int
     last: int
     sequence_length: int
@@ -33,7 +32,7 @@ def write_shard(task: ShardTask) -> None:
     """Write one shard into ``target/``; the folder appears when it is whole."""
     from streaming import MDSWriter  # takes seconds: it imports torch and transformers
 
-    sequences = cut(task.layout, task.ids, task.first, task.last, task.sequence_length, task.end_of_text)
+    sequences = cut(task.layout, task.first, task.last, task.sequence_length, task.end_of_text)
     aside = task.target.with_name(f".{task.target.name}.part")
     remove(aside)
     with MDSWriter(

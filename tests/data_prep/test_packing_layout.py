@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from base.errors import UserError
 from data_prep.documents import document_keys, held_out, is_validation, mixed
 from data_prep.shards.best_fit import best_fit
-from data_prep.shards.packing import Layout, cut, lay_out, shuffled, split_documents
+from data_prep.shards.packing import Layout, lay_out, shuffled, split_documents
+from data_prep.shards.shuffling import GatherTask, cut, gather, save_layout
 
 LENGTH = 16
 EOS = 7
@@ -34,11 +35,14 @@ class Corpus:
     def lay_out(self, packing: str, seed: int = 0) -> Layout:
         rows = shuffled(np.arange(len(self.rows), dtype=np.int32), self.keys, seed)
         layout = lay_out(rows, self.length, packing, seed, LENGTH)
-        layout.save(self.folder, self.length, np.cumsum(self.length, dtype=np.int64) - self.length)
+        half = len(self.rows) // 2
+        save_layout(layout, self.folder, self.length, [half, len(self.rows) - half])
+        for number, path in enumerate(self.parts):
+            gather(GatherTask(path, self.folder, number))
         return layout
 
     def cut(self, first: int, last: int) -> NDArray[np.uint16]:
-        return cut(self.folder, self.parts, first, last, LENGTH, EOS)
+        return cut(self.folder, first, last, LENGTH, EOS)
 
 
 @pytest.mark.parametrize(("packing", "separator"), [("concat", ()), ("eos", (EOS,))])
