@@ -139,6 +139,22 @@ def download(location: str, path: str | Path) -> None:
             shutil.copyfile(location, aside)
 
 
+@contextmanager
+def local_copy(location: str, folder: Path) -> Iterator[Path]:
+    """The file itself when it is local; otherwise a copy in ``folder`` for the length of the block."""
+    if not is_remote(location):
+        if not Path(location).is_file():
+            raise NotThere(f"{location}: no such file")
+        yield Path(location)
+        return
+    copy = folder / hashlib.sha256(location.encode()).hexdigest()[:24]
+    download(location, copy)
+    try:
+        yield copy
+    finally:
+        copy.unlink()
+
+
 def list_files(location: str) -> dict[str, int]:
     """Every file below a folder: name relative to it → bytes. Empty when there is no such folder."""
     if not is_remote(location):
@@ -239,7 +255,7 @@ REMEDIES = {
 @contextmanager
 def _telling(location: str) -> Iterator[None]:
     """Turn boto3's errors into messages that name the location, the endpoint and the remedy, never a secret."""
-    from boto3.exceptions import Boto3Error
+    from boto3.exceptions import Boto3Error, S3UploadFailedError
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
@@ -258,12 +274,21 @@ def _telling(location: str) -> Iterator[None]:
     except (EndpointConnectionError, ConnectTimeoutError) as error:
         raise NotThere(f"{location} at {endpoint}: cannot be reached: {error}") from error
     except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        remedy = REMEDIES.get(code, error.response.get("Error", {}).get("Message", "") or "the request was refused")
-        kind = NotThere if code in ("NoSuchBucket", "NoSuchKey", "404") else UserError
-        raise kind(f"{location} at {endpoint}: {code}: {remedy}") from error
+        raise _refused(location, endpoint, error) from error
+    except S3UploadFailedError as error:
+        if isinstance(error.__context__, ClientError):  # boto3 wraps it, and its code is in no other place
+            raise _refused(location, endpoint, error.__context__) from error
+        raise UserError(f"{location} at {endpoint}: {error}") from error
     except (BotoCoreError, Boto3Error) as error:
         raise UserError(f"{location} at {endpoint}: {error}") from error
+
+
+def _refused(location: str, endpoint: str, error: Any) -> UserError:
+    """What to tell the user of a botocore ClientError."""
+    code = error.response.get("Error", {}).get("Code", "")
+    remedy = REMEDIES.get(code, error.response.get("Error", {}).get("Message", "") or "the request was refused")
+    kind = NotThere if code in ("NoSuchBucket", "NoSuchKey", "404") else UserError
+    return kind(f"{location} at {endpoint}: {code}: {remedy}")
 
 
 def _existing(path: Path) -> Path:

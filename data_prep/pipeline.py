@@ -17,7 +17,6 @@ from base import storage
 from base.configuration import load_configuration
 from base.errors import PartlyRefused, UserError
 from base.progress import say
-from data_prep import verify
 from data_prep.card import stage as card
 from data_prep.download import stage as download
 from data_prep.executors.local import LocalProcesses
@@ -25,8 +24,9 @@ from data_prep.parse import stage as parse
 from data_prep.schema import DataConfiguration
 from data_prep.select import stage as select
 from data_prep.shards import stage as shards
-from data_prep.stage import Job, Stage, digest, publish, sizes
+from data_prep.stage import Job, Stage, digest, publish, sizes, unsent
 from data_prep.tokenizer import stage as tokenizer
+from data_prep.verify import stage as verify
 
 STAGES = {
     stage.name: stage
@@ -87,36 +87,39 @@ def run_stages(job: Job, names: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _run(job: Job, stage: Stage, key: str) -> None:
-    job.forget(stage.name)
     say(f"{stage.name} …")
-    summary = stage.run(job)
-    if job.publishes and stage.outputs:
+    if stage.always or not _is_made(job, stage, key):
+        job.forget(stage.name)
+        summary = stage.run(job)
+        marker = {
+            "key": key,
+            "summary": summary,
+            "outputs": sizes(job.local, stage.outputs),
+            "scratch": sizes(job.work, stage.scratch),
+        }
+        storage.write_bytes(str(job.work / "done" / f"{stage.name}.json"), json.dumps(marker, indent=1).encode())
+    if job.publishes and stage.outputs:  # after the marker: when this fails, the next run has only this to do
         publish(job, stage.outputs)
-    marker = {
-        "key": key,
-        "summary": summary,
-        "outputs": sizes(job.local, stage.outputs),
-        "scratch": sizes(job.work, stage.scratch),
-    }
-    storage.write_bytes(str(job.work / "done" / f"{stage.name}.json"), json.dumps(marker, indent=1).encode())
 
 
 def _is_done(job: Job, stage: Stage, key: str) -> bool:
-    """Whether the stage's marker is of this key and its files are all there."""
+    """Whether a stage's files are made and all of them are in ``out``."""
+    if not _is_made(job, stage, key):
+        return False
+    if not (job.publishes and stage.outputs):
+        return True
+    found = unsent(job, stage.outputs)
+    return not found.missing and not found.surplus
+
+
+def _is_made(job: Job, stage: Stage, key: str) -> bool:
+    """Whether the stage's marker is of this key and its files are all here."""
     marker = job.marker(stage.name)
-    if marker.get("key") != key:
-        return False
-    if sizes(job.local, stage.outputs) != marker["outputs"] or sizes(job.work, stage.scratch) != marker["scratch"]:
-        return False
-    if job.publishes:
-        for name in stage.outputs:
-            wanted = {file: size for file, size in marker["outputs"].items() if file.split("/")[0] == name}
-            location = storage.join(job.out, name)
-            there = {f"{name}/{inner}": size for inner, size in storage.list_files(location).items()}
-            single = storage.size(location) if not there else None
-            if ({name: single} if single is not None else there) != wanted:
-                return False
-    return True
+    return (
+        marker.get("key") == key
+        and sizes(job.local, stage.outputs) == marker["outputs"]
+        and sizes(job.work, stage.scratch) == marker["scratch"]
+    )
 
 
 def _follows(later: str, name: str) -> bool:

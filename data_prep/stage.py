@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,39 +109,78 @@ def sizes(root: Path, names: tuple[str, ...]) -> dict[str, int]:
     return found
 
 
-def publish(job: Job, names: tuple[str, ...]) -> None:
-    """Send a stage's files to ``out``: whatever else lies in these folders goes first, each ``index.json`` comes last.
+@dataclass(frozen=True)
+class Unsent:
+    """What lies in ``out`` otherwise than here: ``missing`` there, or another; ``surplus`` there."""
 
-    A list of what has arrived is kept, so that a run that was cut off does not send everything again.
-    """
+    missing: list[str]
+    surplus: list[str]
+
+
+def unsent(job: Job, names: tuple[str, ...]) -> Unsent:
+    """Compare files and folders in ``out`` with those made here, by size and by the list of what was sent."""
     there = {
         name if inner == "" else f"{name}/{inner}": size
         for name in names
         for inner, size in _listing(storage.join(job.out, name)).items()
     }
     here = sizes(job.local, names)
-    journal = job.work / "done" / f"{names[0]}.sent.jsonl"
-    sent = {tuple(json.loads(line)) for line in _lines(journal)}
-    stamp = {name: (name, size, (job.local / name).stat().st_mtime_ns) for name, size in here.items()}
-    missing = [name for name in here if stamp[name] not in sent or there.get(name) != here[name]]
-    for name in there:
-        if name not in here or (missing and name.endswith("index.json")):
-            storage.delete(storage.join(job.out, name))
-    last = [name for name in here if name.endswith("index.json") and (missing or name in missing)]
-    first = [name for name in missing if name not in last]
+    sent = {tuple(json.loads(line)) for line in _lines(_journal(job, names))}
+    missing = [name for name in here if _stamp(job, name) not in sent or there.get(name) != here[name]]
+    return Unsent(missing, [name for name in there if name not in here])
+
+
+def publish(job: Job, names: tuple[str, ...]) -> None:
+    """Send a stage's files to ``out``: whatever else lies in these folders goes first, each ``index.json`` comes last.
+
+    A list of what has arrived is kept, so that a run that was cut off, or whose sending failed, does not send
+    everything again.
+
+    Raises:
+        UserError: the place cannot be reached, or refuses; what has arrived stays there and is noted.
+    """
+    found = unsent(job, names)
+    indexes = [name for name in sizes(job.local, names) if name.endswith("index.json")]
+    last = indexes if found.missing else []
+    first = [name for name in found.missing if name not in last]
+    for name in (*found.surplus, *last):
+        storage.delete(storage.join(job.out, name))
+    total = sum((job.local / name).stat().st_size for name in (*first, *last))
+    journal = _journal(job, names)
     journal.parent.mkdir(parents=True, exist_ok=True)
-    with progress(f"send to {job.out}", sum(here[name] for name in (*first, *last)), "bytes") as advance:
+    with progress(f"send to {job.out}", total, "bytes") as advance, open(journal, "a", encoding="utf-8") as file:
+        for group in (first, last):
+            for name in _sent_as_they_arrive(job, group):
+                file.write(json.dumps(_stamp(job, name)) + "\n")
+                file.flush()
+                advance((job.local / name).stat().st_size)
 
-        def send(name: str) -> str:
-            storage.upload(job.local / name, storage.join(job.out, name))
-            return name
 
-        with ThreadPoolExecutor(UPLOADS) as pool, open(journal, "a", encoding="utf-8") as file:
-            for group in (first, last):
-                for name in pool.map(send, group):
-                    file.write(json.dumps(stamp[name]) + "\n")
-                    file.flush()
-                    advance(here[name])
+def _sent_as_they_arrive(job: Job, names: list[str]) -> Iterator[str]:
+    """Send files, several at a time; the first failure is raised when those under way have ended."""
+    with ThreadPoolExecutor(UPLOADS) as pool:
+        sending = {pool.submit(storage.upload, job.local / name, storage.join(job.out, name)): name for name in names}
+        failure: BaseException | None = None
+        for future in as_completed(sending):
+            if future.cancelled():
+                continue
+            if future.exception() is None:
+                yield sending[future]
+            elif failure is None:
+                failure = future.exception()
+                for other in sending:
+                    other.cancel()
+        if failure is not None:
+            raise failure
+
+
+def _journal(job: Job, names: tuple[str, ...]) -> Path:
+    return job.work / "done" / f"{names[0]}.sent.jsonl"
+
+
+def _stamp(job: Job, name: str) -> tuple[str, int, int]:
+    status = (job.local / name).stat()
+    return (name, status.st_size, status.st_mtime_ns)
 
 
 def _listing(location: str) -> dict[str, int]:

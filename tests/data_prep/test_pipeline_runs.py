@@ -2,18 +2,23 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made import SMALL, YAML, content, documents, ledger, prepare
 
 from base.errors import UserError
+from data_prep.shards.doc_ids import SCHEMA
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +48,18 @@ def test_the_result_is_what_training_reads(whole: Path) -> None:
     assert len(index["shards"]) == 3 and set(index["shards"][0]["raw_data"]["hashes"]) == {"sha1", "xxh64"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("packing", ["concat", "best_fit"])
+def test_each_packing_is_sound_when_read_back(whole: Path, tmp_path: Path, packing: str) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    prepare("sample", tmp_path, f"shards.packing={packing}")  # verify is one of the stages
+    splits = json.loads((tmp_path / "mds" / "card.json").read_text())["splits"]
+    rows = pq.read_table(tmp_path / "mds" / "train" / "doc_ids.parquet").to_pylist()
+    covered = sum(row["tokens"] for row in rows) - splits["train"]["tail_tokens"]
+    assert covered + splits["train"]["padding_tokens"] == splits["train"]["tokens"]
+    assert (splits["train"]["padding_tokens"] > 0) == (packing == "best_fit")
+
+
 def test_documents_can_be_traced_to_their_sequences(whole: Path) -> None:
     rows = [
         row
@@ -54,9 +71,14 @@ def test_documents_can_be_traced_to_their_sequences(whole: Path) -> None:
 
 
 @pytest.mark.slow
-def test_output_bytes_do_not_depend_on_the_number_of_workers(whole: Path, tmp_path: Path) -> None:
-    prepare("sample", tmp_path, "executor.workers=2")
-    assert content(tmp_path) == content(whole)
+@pytest.mark.parametrize("settings", [(), ("shards.packing=best_fit", "shards.compression=zstd")])
+def test_output_bytes_do_not_depend_on_the_number_of_workers(
+    whole: Path, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    shutil.copytree(whole, tmp_path / "one")
+    prepare("sample", tmp_path / "one", *settings)
+    prepare("sample", tmp_path / "two", "executor.workers=2", *settings)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
 
 
 @pytest.mark.slow
@@ -76,6 +98,39 @@ def test_killed_run_ends_with_the_same_bytes(whole: Path, tmp_path: Path) -> Non
     run = launch(tmp_path)
     assert run.communicate()[1] and run.returncode == 0
     assert content(tmp_path) == content(whole)
+
+
+@pytest.mark.slow
+def test_shards_killed_again_and_again_end_with_the_same_bytes(whole: Path, tmp_path: Path) -> None:
+    settings = ("shards.packing=best_fit", "shards.compression=zstd", "sample.citations=450")
+    prepare("sample", tmp_path / "whole", *settings)
+    out = tmp_path / "killed"
+    shutil.copytree(tmp_path / "whole", out)
+    shutil.rmtree(out / "mds")
+
+    def written() -> int:
+        return len(list(out.glob("work/shards-*/*/0????")))
+
+    moments: list[Callable[[], bool]] = [
+        lambda: any(out.glob("work/shards-*/keys/*")),
+        lambda: any(out.glob("work/shards-*/train/*.npy")),
+        lambda: written() >= 1,
+        lambda: any(out.glob("work/shards-*/*/.0????.part")) and written() >= 3,
+        lambda: written() >= 6,
+        lambda: any(out.glob(".mds.building/*")),
+        lambda: any(out.glob(".mds.building/*/shard*")),
+    ]
+    kills = 0
+    for moment in moments:
+        run = launch(out, "executor.workers=2", *settings)
+        while run.poll() is None and not moment():
+            time.sleep(0.001)
+        kills += run.poll() is None
+        run.kill()
+        run.wait()
+    run = launch(out, *settings)
+    assert run.communicate()[1] and run.returncode == 0 and kills >= 5
+    assert content(out) == content(tmp_path / "whole")
 
 
 def test_only_what_a_change_touches_is_done_again(
@@ -124,11 +179,10 @@ def test_compressed_shards_hold_the_same_sequences(whole: Path, tmp_path: Path) 
         ("ledger.json", "do not add up"),
         ("documents/left.parquet.part", "does not belong there"),
         ("mds/val/shard.00009.mds", "does not belong there"),
+        ("mds/card.json", "not JSON"),
     ],
 )
 def test_verify_finds_damage_and_the_next_run_mends_it(whole: Path, tmp_path: Path, file: str, fault: str) -> None:
-    import shutil
-
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     place = tmp_path / file
     data = bytearray(place.read_bytes() if place.exists() else b"left over")
@@ -136,6 +190,8 @@ def test_verify_finds_damage_and_the_next_run_mends_it(whole: Path, tmp_path: Pa
         data = bytearray(data.replace(b'"samples": ', b'"samples": 1'))
     elif file == "ledger.json":
         data = bytearray(data.replace(b'"title_only": ', b'"title_only": 9'))
+    elif file.endswith("card.json"):
+        data = data[:-5]
     elif file.endswith("tokenizer.json"):
         data += b" "
     elif len(data) > 100:
@@ -145,6 +201,44 @@ def test_verify_finds_damage_and_the_next_run_mends_it(whole: Path, tmp_path: Pa
         prepare("sample", tmp_path, "verify")
     prepare("sample", tmp_path)
     assert content(tmp_path) == content(whole)
+
+
+def _doc_ids(out: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    path = out / "mds" / "train" / "doc_ids.parquet"
+    rows = pq.read_table(path).to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda rows: rows[3].update(id="pmid:999999999"), "1 of .* documents are not there, 1 of its"),
+        (lambda rows: rows.pop(3), "1 of .* documents are not there, 0 of its"),
+        (lambda rows: rows[3].update(id=rows[4]["id"]), "does not decode|are not there"),
+        (lambda rows: rows[3].update(tokens=rows[3]["tokens"] - 2), "does not end where doc_ids says"),
+        (lambda rows: rows[3].update(tokens=rows[3]["tokens"] + 2), "overlap in doc_ids"),
+    ],
+)
+def test_verify_compares_doc_ids_with_documents_and_shards(
+    whole: Path, tmp_path: Path, change: Callable[[list[dict[str, Any]]], None], fault: str
+) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    _doc_ids(tmp_path, change)
+    with pytest.raises(UserError, match=fault):
+        prepare("sample", tmp_path, "verify")
+
+
+def test_verify_compares_each_source_file_with_the_ledger(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    ledger_there = ledger(tmp_path)
+    (first, one), (second, other) = list(ledger_there["files"].items())[:2]
+    for entry, change in ((one, 1), (other, -1)):  # the total stays
+        entry["kept"] += change
+        entry["in"] += change
+    (tmp_path / "ledger.json").write_text(json.dumps(ledger_there))
+    with pytest.raises(UserError, match=rf"(?s)documents of {first}, but the ledger kept.*{second}"):
+        prepare("sample", tmp_path, "verify")
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Reading everything back from where it was written, and checking it."""
