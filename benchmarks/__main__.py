@@ -18,10 +18,11 @@ from base.errors import run_command
 
 BENCHMARKS = {  # name: (module, what it measures)
     "training": ("benchmarks.training", "tokens per CPU-second: our Trainer run, a bare loop, transformers' GPT-2"),
+    "tokenise": ("benchmarks.tokenise", "tokens per CPU-second of data_prep's tokenising, and of tokenizers alone"),
     "check": ("benchmarks.check", "seconds of `train.py --check` and of every `--help`"),
     "quickstart": ("benchmarks.quickstart", "seconds by part and peak memory of the whole recipe"),
 }
-PACKAGES = ("torch", "mosaicml", "mosaicml-streaming", "transformers", "tokenizers")
+PACKAGES = ("torch", "mosaicml", "mosaicml-streaming", "transformers", "tokenizers", "gigatoken")
 RECORDS = Path(__file__).parent / "records"
 
 

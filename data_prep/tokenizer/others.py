@@ -56,13 +56,14 @@ class Moses:
     def __init__(self, codes: Path, dictionary: Path):
         merges = [tuple(line.split(" ")[:2]) for line in codes.read_text(encoding="utf-8").splitlines() if line]
         pieces = [*(piece for merge in merges for piece in merge), *("".join(merge) for merge in merges)]
-        letters = {letter for piece in pieces for letter in piece.removesuffix(END_OF_WORD)}
+        known = [line.split(" ")[0] for line in dictionary.read_text(encoding="utf-8").splitlines()]
+        letters = {letter for piece in (*pieces, *known) for letter in piece.removesuffix(END_OF_WORD)}
         vocabulary = [UNKNOWN, *sorted(letters), *sorted(letter + END_OF_WORD for letter in letters), *pieces]
         ids = {piece: index for index, piece in enumerate(dict.fromkeys(vocabulary))}
         model = models.BPE(vocab=ids, merges=merges, end_of_word_suffix=END_OF_WORD, unk_token=UNKNOWN)
         self._tokenizer = Tokenizer(model)
         self._tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
-        self.vocab_size = len(dictionary.read_text(encoding="utf-8").splitlines()) + 4  # fairseq adds four of its own
+        self.vocab_size = len(known) + 4  # fairseq adds four of its own
 
     def count(self, texts: Sequence[str]) -> int:
         """See :class:`Measured`."""
