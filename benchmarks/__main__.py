@@ -18,11 +18,16 @@ from base.errors import run_command
 
 BENCHMARKS = {  # name: (module, what it measures)
     "training": ("benchmarks.training", "tokens per CPU-second: our Trainer run, a bare loop, transformers' GPT-2"),
+    "corpus": ("benchmarks.corpus", "CPU, growth and memory of data preparation, beside the plain way to do it"),
+    "tokenise": ("benchmarks.tokenise", "tokens per CPU-second of data_prep's tokenising, and of tokenizers alone"),
     "select": ("benchmarks.select", "CPU of the rules on texts, near duplicates found, their memory at scale"),
+    "scale": ("benchmarks.scale", "memory and seconds of the decisions about all of PubMed and PMC at once"),
     "check": ("benchmarks.check", "seconds of `train.py --check` and of every `--help`"),
     "quickstart": ("benchmarks.quickstart", "seconds by part and peak memory of the whole recipe"),
 }
-PACKAGES = ("torch", "mosaicml", "mosaicml-streaming", "transformers", "tokenizers", "numpy", "rensa")
+PACKAGES = (
+    "torch", "mosaicml", "mosaicml-streaming", "transformers", "tokenizers", "gigatoken", "rensa", "lxml", "pyarrow",
+)  # fmt: skip
 RECORDS = Path(__file__).parent / "records"
 
 

@@ -134,7 +134,7 @@ class Tokenizer(Section):
     vocab_size: Annotated[int, Field(ge=258, le=65536)] = 28896
     min_frequency: Positive = 2
     train_on: Annotated[list[Literal["pubmed", "pmc"]], Field(min_length=1)] = ["pubmed"]
-    max_training_bytes: Positive = 2_000_000_000
+    max_training_bytes: Positive = 750_000_000  # more distinct words than these have would not fit into 600 MB
     seed: int = 0
     compare_with: dict[str, str] = {}
     terms: Name | None = None

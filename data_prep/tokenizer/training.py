@@ -18,10 +18,7 @@ END_OF_TEXT = "<|endoftext|>"
 
 def train(texts: Iterator[list[str]], vocab_size: int, min_frequency: int) -> Tokenizer:
     """A tokenizer of at most ``vocab_size`` entries, the last of which is ``<|endoftext|>``. Same text, same result."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)  # type: ignore[assignment]
+    tokenizer = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - 1,
         min_frequency=min_frequency,
@@ -30,6 +27,37 @@ def train(texts: Iterator[list[str]], vocab_size: int, min_frequency: int) -> To
         show_progress=sys.stderr.isatty(),
     )
     tokenizer.train_from_iterator(texts, trainer)
+    return _ended(tokenizer)
+
+
+def truncated(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
+    """The tokenizer that training at a smaller size would have given: merges come one by one, the most frequent first.
+
+    ``tokenizer`` itself is as good as it gets when it has no more entries than that.
+    """
+    if tokenizer.get_vocab_size() <= vocab_size:
+        return tokenizer
+    description = json.loads(tokenizer.to_str())["model"]
+    vocabulary = {token: index for token, index in description["vocab"].items() if index < vocab_size - 1}
+    merges = []
+    built = len(pre_tokenizers.ByteLevel.alphabet())
+    for left, right in description["merges"]:
+        if built == len(vocabulary):
+            break
+        built = max(built, vocabulary[left + right] + 1)  # two merges may end in one entry
+        merges.append((left, right))
+    return _ended(_byte_level(models.BPE(vocab=vocabulary, merges=merges)))
+
+
+def _byte_level(model: models.BPE) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)  # type: ignore[assignment]
+    return tokenizer
+
+
+def _ended(tokenizer: Tokenizer) -> Tokenizer:
     tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
     assert tokenizer.token_to_id(END_OF_TEXT) == tokenizer.get_vocab_size() - 1
     return tokenizer

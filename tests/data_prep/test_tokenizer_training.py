@@ -1,18 +1,23 @@
 """The tokenizer: lossless, deterministic, as BioMedLM's, loadable by Hugging Face."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from made import prepare
 from tokenizers import Tokenizer
 
-from base.errors import UserError
 from data_prep.download.sample_text import article, drugs
-from data_prep.tokenizer.others import load_other
-from data_prep.tokenizer.training import END_OF_TEXT, load_tokenizer, train, write_tokenizer
+from data_prep.schema import Tokenizer as Settings
+from data_prep.tokenizer.corpus import Corpus
+from data_prep.tokenizer.training import END_OF_TEXT, load_tokenizer, train, truncated, write_tokenizer
 
 
 def texts(number: int = 300) -> Iterator[list[str]]:
@@ -61,13 +66,44 @@ def test_end_of_text_is_the_last_id_and_a_document_that_quotes_it_does_not_end(t
     assert tokenizer.token_to_id("Ā") is not None and len(tokenizer.encode("\x00").ids) == 1  # all 256 bytes are there
 
 
+TRAIN = """
+import sys
+from pathlib import Path
+sys.path[:0] = ["tests/data_prep"]
+from test_tokenizer_training import texts
+from data_prep.tokenizer.training import train, write_tokenizer
+write_tokenizer(train(texts(), 1200, 2), Path(sys.argv[1]), 1024)
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 5])
 def test_the_same_text_gives_the_same_tokenizer_with_any_number_of_threads(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, threads: int
 ) -> None:
-    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    write_tokenizer(train(texts(), 1200, 2), tmp_path, 1024)
+    environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "PYTHONHASHSEED": str(threads), "PYTHONPATH": "."}
+    subprocess.run([sys.executable, "-c", TRAIN, str(tmp_path)], env=environment, check=True)
     for file in folder.iterdir():
         assert (tmp_path / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("size", [258, 400, 777, 1199, 1200])
+def test_a_truncated_tokenizer_is_the_one_that_training_at_that_size_gives(tokenizer: Tokenizer, size: int) -> None:
+    largest = train(texts(), 1200, 2)
+    assert json.loads(truncated(largest, size).to_str()) == json.loads(train(texts(), size, 2).to_str())
+
+
+def test_only_the_named_sources_are_trained_on_and_their_size_is_read_off_the_footers(tmp_path: Path) -> None:
+    rows = [{"id": f"pmid:{n}", "source": "pubmed" if n % 2 else "pmc", "text": f"text {n} " * 50} for n in range(400)]
+    parts = []
+    for name, group in (("a", rows[:100]), ("b", [row for row in rows[100:] if row["source"] == "pmc"])):
+        parts.append(tmp_path / f"{name}.parquet")
+        pq.write_table(pa.Table.from_pylist(group), parts[-1], row_group_size=30)
+    corpus = Corpus(parts, Settings(), 0.1)
+    assert corpus.documents == 100  # the second file, by its footer, has none
+    text = [text for some in corpus.training_texts(lambda number: None) for text in some]
+    held_out, wanted = corpus.held_out("pubmed"), [row["text"] for row in rows[:100] if row["source"] == "pubmed"]
+    assert held_out and sorted([*text, *held_out]) == sorted(wanted)
+    assert corpus.taken == sum(map(len, text))
 
 
 def test_hugging_face_loads_it(folder: Path, tokenizer: Tokenizer) -> None:
@@ -96,10 +132,3 @@ def test_training_text_is_bounded_and_held_out_documents_are_not_trained_on(tmp_
     assert 0.8 * everything["of_bytes"] < everything["bytes"] < everything["of_bytes"]
     prepare("sample", tmp_path, *stages, "tokenizer.max_training_bytes=40000")
     assert 20_000 < json.loads((tmp_path / "tokenizer" / "report.json").read_text())["training"]["bytes"] < 60_000
-
-
-def test_another_tokenizer_is_measured_beside_ours(folder: Path, tmp_path: Path) -> None:
-    prepare("sample", tmp_path, "download", "parse", "select", "tokenizer", f"tokenizer.compare_with.other={folder}")
-    assert json.loads((tmp_path / "tokenizer" / "report.json").read_text())["compared"]["other"] > 1
-    with pytest.raises(UserError, match=r"compare_with\.gpt2"):
-        load_other("gpt2", str(tmp_path))
