@@ -37,7 +37,7 @@ PROLOG = re.compile(
     re.X | re.S,
 )
 BOM = b"\xef\xbb\xbf"
-CHILD = re.compile(rb"\s*+(<([A-Za-z]++)[^<>/]*+>)")
+CHILD = re.compile(rb"""\s*+(<([A-Za-z]++)(?:[^<>"'/]++|"[^"<]*+"|'[^'<]*+')*+>)""")
 CHILDREN = ("PubmedArticle", "PubmedBookArticle", "MedlineCitation", "DeleteCitation")
 WITH_BYTE_FORM = (b"PubmedArticle", b"MedlineCitation")
 Form = Callable[[bytes, Iterator[bytes], AbstractRules], Iterator[Record | Deletion]]
@@ -120,7 +120,11 @@ class _NoTree:
 
 
 def _checked(head: bytes, file: IO[bytes]) -> Iterator[bytes]:
-    """The file in pieces, each checked before it is given out; the end is checked when the last one was used."""
+    """The file in pieces, each given to the checking parser before it is given out.
+
+    The parser may report a fault only when it has seen more, at the latest after the last piece. Then the file is
+    refused all the same, so it does not matter what was made of the faulty bytes meanwhile.
+    """
     target: Any = _NoTree()
     parser = etree.XMLParser(target=target, **STRICT)
     chunk = head
@@ -138,7 +142,8 @@ def _read_as_bytes(opening: bytes, chunks: Iterator[bytes], rules: AbstractRules
     data, at, searched, last = bytearray(), len(opening), 0, b""
     for chunk in chunks:
         data += chunk
-        certain = _has_plain_tags_only(last + chunk if last else chunk[len(opening) :])
+        certain = _has_plain_tags_only(chunk if last else chunk[len(opening) :])
+        certain = certain and _has_plain_tags_only(last + chunk[:1])
         last = chunk[-1:]
         while certain and (child := CHILD.match(data, at)):
             end_tag = b"</" + child[2] + b">"
@@ -166,6 +171,8 @@ def _read_as_bytes(opening: bytes, chunks: Iterator[bytes], rules: AbstractRules
         at, searched = 0, max(searched - at, 0)
         if len(data) > RECORD_LIMIT:
             raise Refused(f"more than {RECORD_LIMIT >> 20} MB without the end of a record")
+    if end_of_root.match(data) is None:
+        yield from _read_as_tree((opening + data,), rules)
 
 
 def _has_plain_tags_only(data: bytes) -> bool:
@@ -180,7 +187,7 @@ def _has_plain_tags_only(data: bytes) -> bool:
 def _read_from_bytes(piece: bytes, rules: AbstractRules) -> Record | None:
     try:
         return read_record(piece, rules)
-    except Unusual:
+    except (Unusual, ValueError, OverflowError):  # the last two: not UTF-8, or no character's number; see _checked
         return None
 
 

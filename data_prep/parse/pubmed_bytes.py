@@ -10,6 +10,8 @@ as expected raises Unusual, upon which ``pubmed_tree`` reads the record. A test 
 import re
 from functools import lru_cache
 
+from lxml.etree import XMLSyntaxError, _Element
+
 from data_prep.parse.plain_text import normalise, plain_text
 from data_prep.parse.pubmed_record import (
     RETRACTED_TYPE,
@@ -24,14 +26,16 @@ from data_prep.parse.pubmed_record import (
     year_of,
 )
 from data_prep.parse.pubmed_tree import add_journal, add_links, sections_of, tree_of
+from data_prep.parse.refusal import Refused
 
 # Small elements of which nothing is wanted are passed over on the way to the next one: a start tag, text and elements
 # without children, and then what can only be the end tag.
 PASSED_OVER = (
-    rb"(?:\s*+<(?:Date(?:Created|Completed|Revised)|CitationSubset|KeywordList|CoiStatement|Pagination|ELocationID|"
-    rb"PublicationStatus)[^<>/]*+>[^<]*+(?:<[A-Za-z]++[^<>/]*+>[^<]*+</[A-Za-z]++>[^<]*+)*+</[A-Za-z]++>)*+"
+    rb"(?:\s*+(?:<PublicationStatus>[^<]*+</PublicationStatus>"
+    rb"|<(?:Date(?:Created|Completed|Revised)|CitationSubset|KeywordList|CoiStatement|Pagination|ELocationID)[^<>/]*+>"
+    rb"[^<]*+(?:<[A-Za-z]++[^<>/]*+>[^<]*+</[A-Za-z]++>[^<]*+)*+</[A-Za-z]++>))*+"
 )
-CHILD = re.compile(PASSED_OVER + rb"\s*+<([A-Za-z]++)([^<>/]*+)>")
+CHILD = re.compile(PASSED_OVER + rb"""\s*+<([A-Za-z]++)((?:[^<>"'/]++|"[^"<]*+"|'[^'<]*+')*+)>""")
 END_OF_ARTICLE = re.compile(PASSED_OVER + rb"\s*+</Article>")
 END_OF_CITATION = re.compile(PASSED_OVER + rb"\s*+</MedlineCitation>")
 END_OF_RECORD = re.compile(PASSED_OVER + rb"\s*+(?:</PubmedData>\s*+)?</PubmedArticle>")
@@ -69,7 +73,6 @@ def read_record(data: bytes, rules: AbstractRules) -> Record:
 
     Raises:
         Unusual: see above.
-        Refused: a text is too deep for a tree.
     """
     if len(data) > BYTES_OF_A_DEEP_RECORD and data.count(b"<") > TAGS_OF_A_DEEP_RECORD:
         raise Unusual
@@ -153,7 +156,7 @@ def _pubmed_data(record: Record, data: bytes, at: int, own: bool) -> int:
         name, begin = match[1], match.end()
         end, at = _skip(data, name, match[2], begin)
         if name != b"ArticleIdList":
-            record.any_pmcid = record.any_pmcid or _names_pmcid(data, begin, end)
+            record.any_pmcid = record.any_pmcid or _names_pmcid(data, match.start(1) - 1, at)
         elif own:
             raise Unusual
         else:
@@ -215,13 +218,22 @@ def _mixed(data: bytes, begin: int, end: int) -> str:
     content = data[begin:end]
     if b"<" not in content:
         return _text(content)
-    _refuse_unknown_references(content)
-    return plain_text(tree_of(b"<t>" + content + b"</t>"))
+    return plain_text(_fragment(b"<t>" + content + b"</t>"))
 
 
-def _refuse_unknown_references(content: bytes) -> None:
-    if b"&" in content:
-        REFERENCE.sub(_character, content.decode())
+def _fragment(xml: bytes) -> _Element:
+    """The tree of one element alone.
+
+    Raises:
+        Unusual: it refers to a character that the document type alone could know, or was cut at the end tag of an
+            element inside.
+    """
+    if b"&" in xml:
+        REFERENCE.sub(_character, xml.decode())
+    try:
+        return tree_of(xml)
+    except (Refused, XMLSyntaxError):
+        raise Unusual from None
 
 
 def _abstract(data: bytes, begin: int, end: int, rules: AbstractRules) -> tuple[str, bool]:
@@ -234,10 +246,7 @@ def _abstract(data: bytes, begin: int, end: int, rules: AbstractRules) -> tuple[
             if not copyright
         ]
     else:
-        if b"<Abstract>" in content or b"<Abstract " in content:
-            raise Unusual
-        _refuse_unknown_references(content)
-        sections = list(sections_of(tree_of(b"<t>" + content + b"</t>")))
+        sections = list(sections_of(_fragment(b"<t>" + content + b"</t>")))
     return join_sections(sections, rules.labels)
 
 
@@ -247,11 +256,7 @@ def _journal(record: Record, data: bytes, begin: int) -> int:
         record.year = year_of((match[1] or b"").decode(), (match[2] or b"").decode())
         return match.end()
     end = data.find(b"</Journal>", begin) + len(b"</Journal>")
-    content = data[begin:end]
-    if not content.endswith(b"</Journal>") or content.count(b"<Journal") != content.count(b"<JournalIssue") + 1:
-        raise Unusual
-    _refuse_unknown_references(content)
-    add_journal(record, tree_of(content))
+    add_journal(record, _fragment(data[begin:end]))
     return end
 
 
@@ -267,8 +272,7 @@ def _types(content: bytes) -> tuple[list[str], bool]:
 
 def _links(record: Record, data: bytes, begin: int, end: int) -> None:
     if data.find(b"Retract", begin, end) >= 0 or data.find(b"ConcernIn", begin, end) >= 0:
-        _refuse_unknown_references(data[begin:end])
-        add_links(record, tree_of(data[begin:end]))
+        add_links(record, _fragment(data[begin:end]))
     else:
         _refuse_references_in_tags(data, begin, end)
 
