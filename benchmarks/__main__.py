@@ -23,6 +23,7 @@ BENCHMARKS = {  # name: (module, what it measures)
     "select": ("benchmarks.select", "CPU of the rules on texts, near duplicates found, their memory at scale"),
     "scale": ("benchmarks.scale", "memory and seconds of the decisions about all of PubMed and PMC at once"),
     "check": ("benchmarks.check", "seconds of `train.py --check` and of every `--help`"),
+    "parse": ("benchmarks.parse", "CPU microseconds a PubMed citation: ours, from trees alone, pubmed_parser; memory"),
     "quickstart": ("benchmarks.quickstart", "seconds by part and peak memory of the whole recipe"),
 }
 PACKAGES = (

@@ -20,7 +20,6 @@ from lxml.etree import _Element
 from data_prep.parse.refusal import Refused
 
 INVISIBLE = ("\u00ad", "\u200b", "\u2060", "\ufeff")  # soft hyphen, zero-width space, word joiner, BOM
-SPACES_TO_MEND = ("  ", "\n", "\t", "\r")  # in XML no other white space is ASCII
 EXPONENT = re.compile(r"\s*[-+\u2212\u2013]?\s*\d")
 BINARY = {"msub": "_", "msup": "^", "munder": "_", "mover": "^", "mfrac": "/"}
 TERNARY = {"msubsup": "_^", "munderover": "_^"}
@@ -44,8 +43,11 @@ def plain_text(element: _Element | None) -> str:
 def normalise(text: str) -> str:
     """Composed characters, single spaces, nothing invisible."""
     if text.isascii():
-        if not any(space in text for space in SPACES_TO_MEND):  # four searches cost less than one split
+        # Four searches cost less than one split. In XML no other white space is ASCII.
+        if not ("  " in text or "\n" in text or "\t" in text or "\r" in text):
             return text.strip(" ")
+    elif text.isprintable() and "  " not in text:  # no white space but U+0020, nothing invisible
+        return unicodedata.normalize("NFC", text).strip(" ")
     else:
         for character in INVISIBLE:
             text = text.replace(character, "")

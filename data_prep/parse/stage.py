@@ -19,12 +19,13 @@ from base import storage
 from base.errors import UserError
 from base.progress import progress, say
 from data_prep.download.stage import input_place
-from data_prep.parse.pubmed import Deletion, Labels, Record, read_pubmed
+from data_prep.parse.pubmed import read_pubmed
+from data_prep.parse.pubmed_record import AbstractRules, Deletion, Record
 from data_prep.parse.refusal import Refused
 from data_prep.parse.sources import Source, find_sources
 from data_prep.stage import Job, Stage, digest, remove
 
-VERSION = 1  # of the rules by which text is taken from XML: raise it when they change
+VERSION = 2  # of the rules by which text is taken from XML: raise it when they change
 FOLDER = "parsed"
 ROWS = 5000  # written at a time: what bounds a worker's memory
 SCHEMA = pa.schema(
@@ -42,7 +43,8 @@ SCHEMA = pa.schema(
         ("types", pa.list_(pa.string())),
         ("retracted", pa.bool_()),
         ("concern", pa.bool_()),
-        ("pmcid", pa.string()),
+        ("pmcid", pa.int64()),  # digits of the record's own
+        ("any_pmcid", pa.bool_()),  # any PMCID is named, cited works included
         ("doi", pa.string()),
     ]
 )
@@ -54,8 +56,7 @@ class ParseTask:
 
     source: Source
     target: Path
-    labels: Labels
-    other_abstracts: bool
+    rules: AbstractRules
     key: str
 
 
@@ -75,7 +76,7 @@ def run(job: Job) -> dict[str, Any]:
     sources = find_sources(input_place(job))
     tasks = [
         ParseTask(
-            source, parsed_path(folder, source.name), settings.labels, settings.other_abstracts,
+            source, parsed_path(folder, source.name), AbstractRules(**settings.model_dump()),
             digest([VERSION, source.identity, settings.model_dump()]),
         )
         for source in sources
@@ -129,7 +130,7 @@ def _parse(task: ParseTask) -> tuple[int, int]:
     try:
         _check_md5(task.source, local)
         with storage.write_aside(task.target) as aside:
-            return _write(read_pubmed(local, task.labels, task.other_abstracts), aside)
+            return _write(read_pubmed(local, task.rules), aside)
     except (FileNotFoundError, PermissionError) as error:
         raise Refused(f"cannot be read: {error.strerror}") from None
     finally:
@@ -169,7 +170,6 @@ def _table(rows: list[Record | Deletion]) -> pa.Table:
     for name in SCHEMA.names:
         columns[name] = [getattr(row, name, None) for row in rows]
     columns["kind"] = [kind or "deletion" for kind in columns["kind"]]
-    columns["pmid"] = [int(pmid) if pmid else None for pmid in columns["pmid"]]
     return pa.table(columns, schema=SCHEMA)
 
 

@@ -4,11 +4,13 @@ from pathlib import Path
 
 from made import article, deletion, pubmed_file
 
-from data_prep.parse.pubmed import Deletion, Record, read_pubmed
+from data_prep.parse.pubmed import read_pubmed
+from data_prep.parse.pubmed_record import AbstractRules, Deletion, Record
 
 
 def records(path: Path, **settings: object) -> list[Record]:
-    return [record for record in read_pubmed(path, **settings) if isinstance(record, Record)]  # type: ignore[arg-type]
+    rules = AbstractRules(**settings)  # type: ignore[arg-type]
+    return [record for record in read_pubmed(path, rules) if isinstance(record, Record)]
 
 
 def only(tmp_path: Path, xml: str, **settings: object) -> Record:
@@ -23,11 +25,25 @@ def test_a_record_has_its_own_identifiers_not_those_of_cited_works(tmp_path: Pat
         "</ReferenceList>"
     )
     record = only(tmp_path, article(5, more=cited + "</CommentsCorrectionsList>", data=references))
-    assert (record.pmid, record.pmcid) == ("5", None)
+    assert (record.pmid, record.pmcid, record.any_pmcid) == (5, None, True)
     own = article(5, data=references).replace(
         "<ArticleIdList/>", '<ArticleIdList><ArticleId IdType="pmc">PMC5</ArticleId></ArticleIdList>'
     )
-    assert only(tmp_path, own).pmcid == "PMC5"
+    assert (only(tmp_path, own).pmcid, only(tmp_path, own).any_pmcid) == (5, True)
+    assert not only(tmp_path, article(5, more=cited + "</CommentsCorrectionsList>")).any_pmcid
+
+
+def test_old_files_have_the_pmcid_in_other_id(tmp_path: Path) -> None:
+    other = '<OtherID Source="NLM">{}</OtherID>'
+    for text, pmcid in {"PMC77": 77, "PMC77 [Available on 07/16/16]": 77, "NASA: 1": None, "PMCX": None}.items():
+        record = only(tmp_path, article(5, more=other.format(text)))
+        assert (record.pmcid, record.any_pmcid) == (pmcid, pmcid is not None)
+
+
+def test_a_doi_is_kept_as_it_is_written(tmp_path: Path) -> None:
+    doi = '<ArticleId IdType="doi"> 10.1002/(SICI)1&lt;1::AID-X&gt;3.0.CO;2-# </ArticleId>'
+    record = only(tmp_path, article(5).replace("<ArticleIdList/>", f"<ArticleIdList>{doi}</ArticleIdList>"))
+    assert record.doi == "10.1002/(SICI)1<1::AID-X>3.0.CO;2-#"
 
 
 def test_labels_are_kept_or_dropped_and_copyright_is_left_out(tmp_path: Path) -> None:
@@ -57,11 +73,22 @@ def test_translated_titles_lose_their_brackets_and_others_keep_theirs(tmp_path: 
         assert only(tmp_path, article(1, title=given)).title == wanted
 
 
+def test_the_vernacular_title_is_the_title_where_there_is_no_other(tmp_path: Path) -> None:
+    def titled(english: str) -> Record:
+        vernacular = "<VernacularTitle>El <i>título</i>.</VernacularTitle></Article>"
+        return only(tmp_path, article(1, title=english).replace("</Article>", vernacular))
+
+    for nothing in ("", "[Not Available].", "[In Process Citation]"):
+        assert titled(nothing).title == "El título."
+    assert (titled("[The title].").title, titled("[The title].").vernacular_title) == ("The title.", "El título.")
+
+
 def test_retractions_and_concerns_are_noted_but_the_notice_is_not_retracted(tmp_path: Path) -> None:
     def linked(kind: str) -> Record:
         link = f'<CommentsCorrectionsList><CommentsCorrections RefType="{kind}"/></CommentsCorrectionsList>'
         return only(tmp_path, article(1, more=link))
 
+    assert linked("RetractedandRepublishedIn").retracted and not linked("RetractedandRepublishedFrom").retracted
     assert linked("RetractionIn").retracted and not linked("RetractionOf").retracted
     assert linked("ExpressionOfConcernIn").concern and not linked("ExpressionOfConcernIn").retracted
     types = "<PublicationTypeList><PublicationType>Retracted Publication</PublicationType></PublicationTypeList>"
@@ -73,8 +100,8 @@ def test_the_root_of_before_2017_is_read(tmp_path: Path) -> None:
     old = tmp_path / "medline16n0001.xml"
     old.write_text(f"<MedlineCitationSet>{inner}{deletion(8, 9)}</MedlineCitationSet>")
     found = list(read_pubmed(old))
-    assert isinstance(found[0], Record) and (found[0].pmid, found[0].version, found[0].year) == ("3", 2, 1998)
-    assert found[1:] == [Deletion("8", 1), Deletion("9", 1)]
+    assert isinstance(found[0], Record) and (found[0].pmid, found[0].version, found[0].year) == (3, 2, 1998)
+    assert found[1:] == [Deletion(8, 1), Deletion(9, 1)]
 
 
 def test_an_english_abstract_by_others_is_used_only_when_asked_and_only_where_there_is_none(tmp_path: Path) -> None:
@@ -91,11 +118,25 @@ def test_an_english_abstract_by_others_is_used_only_when_asked_and_only_where_th
     assert only(tmp_path, article(1, None, more=other("pol", "Inny.")), other_abstracts=True).abstract == "Second."
 
 
+def test_a_plain_language_summary_is_a_last_section_when_asked_for(tmp_path: Path) -> None:
+    def summary(language: str, text: str) -> str:
+        kind = f'Type="plain-language-summary" Language="{language}"'
+        return f"<OtherAbstract {kind}><AbstractText>{text}</AbstractText></OtherAbstract>"
+
+    both = summary("spa", "En breve.") + summary("eng", "In short.")
+    record = article(1, '<AbstractText Label="AIM">One.</AbstractText><AbstractText>2.</AbstractText>', more=both)
+    assert only(tmp_path, record).abstract == "AIM: One.\n2."
+    assert only(tmp_path, record, plain_language=True).abstract == "AIM: One.\n2.\nPLAIN LANGUAGE SUMMARY: In short."
+    assert only(tmp_path, record, plain_language=True, labels="drop").abstract == "One. 2. In short."
+    alone = only(tmp_path, article(1, None, more=both), plain_language=True, other_abstracts=True)
+    assert alone.abstract == "In short."  # once, though both settings ask for it
+
+
 def test_elements_of_a_future_dtd_are_counted_and_records_around_them_are_read(tmp_path: Path) -> None:
     future = "<PubmedPreprint><PMID>4</PMID></PubmedPreprint>"
     found = records(pubmed_file(tmp_path / "a.xml", article(1), future, article(2), future))
     assert [(record.kind, record.pmid) for record in found] == [
-        ("article", "1"), ("unknown:PubmedPreprint", None), ("article", "2"), ("unknown:PubmedPreprint", None),
+        ("article", 1), ("unknown:PubmedPreprint", None), ("article", 2), ("unknown:PubmedPreprint", None),
     ]  # fmt: skip
 
 

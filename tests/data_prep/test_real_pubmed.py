@@ -7,7 +7,8 @@ import pytest
 from made import documents, ledger
 
 from data_prep import pipeline
-from data_prep.parse.pubmed import Record, read_pubmed
+from data_prep.parse.pubmed import read_pubmed
+from data_prep.parse.pubmed_record import Record
 from data_prep.parse.sources import find_sources
 
 
