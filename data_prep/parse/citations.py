@@ -1,0 +1,66 @@
+"""Citations taken out of a line without a trace: no ``[]``, no ``(, )``, no space before a full stop, no glued words.
+
+The walk over the XML marks each citation (characters that cannot occur in XML stand before and after it); here, with
+the whole line in view, they go together with the brackets, commas and dashes that served them alone. What remains of
+the sentence stays: ``Smith et al. (2009) showed`` → ``Smith et al. showed``; a name or a year outside of brackets that
+is the sentence's subject is kept (``as Smith 2009 showed``).
+"""
+
+import re
+
+OPEN, CLOSE, GAP = "\x02", "\x03", "\x04"
+NOTE_MARK = OPEN + CLOSE  # the mark of a footnote: nothing of it is ever kept
+
+MARKED = r"\x02[^\x03]*\x03"
+BETWEEN = r"[\s,;.:&/+*\u2010-\u2015\u2212-]"
+WORDS = (
+    r"(?:and|or|to|in|by|see|also|reviewed|review|reviews|reference|references|refs?|cf|eg|e\.g|i\.e|for|an|a|example|"
+    r"from|as|ref)(?![^\W_])"
+)
+SQUARE = re.compile(rf"\[(?:{BETWEEN}|{WORDS}|\d)*{MARKED}(?:{BETWEEN}|{WORDS}|\d|{MARKED})*\]")
+ROUND = re.compile(rf"\((?:{BETWEEN}|{WORDS})*{MARKED}(?:{BETWEEN}|{WORDS}|{MARKED})*\)")
+ONE = re.compile(MARKED)
+SAYS_SOMETHING = re.compile(r"[^\W\d_]{2}|(?<!\d)(?:1[89]|20)\d\d(?!\d)")
+ONLY_MARKED = re.compile(rf"(?:{BETWEEN}|[\d()\[\]]|{MARKED})*")
+RUN = re.compile(r"\x04(?:(?:[\s,;&\u2010-\u2015\u2212-]|and(?![^\W_])|to(?![^\W_]))*\x04)+")
+LED = re.compile(r"([\[(])[\s,;]*\x04[\s,;]*")
+TRAILED = re.compile(r"[\s,;]*\x04\s*([\])])")
+BRACKETED = re.compile(r"[\[(][\s,;]*\x04[\s,;]*[\])]")
+BETWEEN_COMMAS = re.compile(r",\s*\x04\s*(?=,)|,\s*\x04\s*(?=\.(?:\s|$))")
+BEFORE_POINT = re.compile(r"\s*\x04\s*(?=[.,;:!?)\]])")
+SPACED = re.compile(r"\s+\x04\s*|\x04\s+")
+TOUCHING = re.compile(r"(?<=[^\W_.,;:)\]])\x04(?=[^\W_])|(?<=[.,;:)\]])\x04(?=[^\W_])")
+
+
+def mark(text: str) -> str:
+    """A citation as it stands in a line until the line is finished."""
+    return OPEN + text.replace(OPEN, "").replace(CLOSE, "") + CLOSE
+
+
+def marked_only(text: str) -> bool:
+    """Whether there are citations in a text, and nothing else but what separates them."""
+    return OPEN in text and ONLY_MARKED.fullmatch(text) is not None
+
+
+def without_citations(text: str) -> str:
+    """The line without its marked citations."""
+    if OPEN not in text:
+        return text
+    text = SQUARE.sub(GAP, text)
+    text = ROUND.sub(GAP, text)
+    text = ONE.sub(_kept_if_it_says_something, text)
+    if GAP not in text:
+        return text
+    text = RUN.sub(GAP, text)
+    text = BRACKETED.sub(GAP, text)
+    text = LED.sub(r"\1", text)
+    text = TRAILED.sub(r"\1", text)
+    text = BETWEEN_COMMAS.sub("", text)
+    text = BEFORE_POINT.sub("", text)
+    text = SPACED.sub(" ", text)
+    return TOUCHING.sub(" ", text).replace(GAP, "")
+
+
+def _kept_if_it_says_something(match: re.Match[str]) -> str:
+    text = match[0][1:-1]
+    return text if SAYS_SOMETHING.search(text) else GAP
