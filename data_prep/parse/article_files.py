@@ -1,4 +1,4 @@
-"""Files of full text → their articles, in order: single files, files of many articles, tarballs, bundles of loose files.
+"""Files of full text → their articles, in order: single files, files of many, tarballs, bundles of loose files.
 
 What a bad part costs, by where it stands:
 
@@ -18,14 +18,13 @@ import hashlib
 import io
 import re
 import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from isal import igzip, isal_zlib
 from lxml import etree
@@ -33,7 +32,7 @@ from lxml.etree import _Element
 
 from data_prep.parse.article import Article
 from data_prep.parse.article_metadata import FileList, apply_json, apply_name, file_list
-from data_prep.parse.article_xml import ARTICLE_LIMIT, HEAD, SETS, NotRead, parse_article, parse_set, root_of
+from data_prep.parse.article_xml import ARTICLE_LIMIT, HEAD, SETS, NotRead, Readable, parse_article, parse_set, root_of
 from data_prep.parse.jats import read_article
 from data_prep.parse.refusal import Refused
 from data_prep.schema import ParsePmc
@@ -97,9 +96,7 @@ def read_articles(
     yield from _of_members([member], settings, known)
 
 
-def read_loose(
-    paths: Sequence[tuple[str, Path]], settings: ParsePmc, lists: Sequence[Path] = ()
-) -> Iterator[Article]:
+def read_loose(paths: Sequence[tuple[str, Path]], settings: ParsePmc, lists: Sequence[Path] = ()) -> Iterator[Article]:
     """The articles of a bundle of loose files, in the order given; metadata stands before or after its article.
 
     Raises:
@@ -170,7 +167,7 @@ def _of_text(member: _Member, settings: ParsePmc, with_license: bool) -> Iterato
     yield from articles
 
 
-def _of_set(file: IO[bytes], settings: ParsePmc, known: Sequence[FileList], name: str = "") -> Iterator[Article]:
+def _of_set(file: Readable, settings: ParsePmc, known: Sequence[FileList], name: str = "") -> Iterator[Article]:
     for number, element in enumerate(parse_set(file), 1):
         article = read_article(element, settings, f"{name}#{number}")
         article.md5 = hashlib.md5(_bytes(element)).hexdigest()
@@ -183,12 +180,12 @@ def _bytes(element: _Element) -> bytes:
     return etree.tostring(element, encoding="utf-8", with_tail=False)
 
 
-def _tar_members(file: IO[bytes], passed_over: Counter[str]) -> Iterator[_Member]:
+def _tar_members(file: Readable, passed_over: Counter[str]) -> Iterator[_Member]:
     """The records of a tarball, whose every byte is read: a damaged end is found as surely as a damaged beginning."""
     try:
-        with tarfile.open(fileobj=file, mode="r|", tarinfo=_TarInfo, errorlevel=2) as archive:
+        with tarfile.open(fileobj=cast(IO[bytes], file), mode="r|", tarinfo=_TarInfo, errorlevel=2) as archive:
             while (info := archive.next()) is not None:
-                archive.members.clear()  # tarfile would keep every header
+                archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every header
                 if not RECORD.search(info.name):
                     passed_over[Path(info.name).suffix.lower() if info.isreg() else "/"] += 1
                 elif not info.isreg() or info.issparse():
@@ -219,7 +216,7 @@ class _TarInfo(tarfile.TarInfo):
             raise Refused(f"the tar archive is damaged or cut off: {error}") from None
 
 
-class _Rejoined(io.RawIOBase):
+class _Rejoined:
     """A stream whose first bytes have been looked at."""
 
     def __init__(self, head: bytes, file: IO[bytes]) -> None:
@@ -248,7 +245,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
                     yield file  # type: ignore[misc]
             else:
                 yield raw
-        except (EOFError, zlib.error, isal_zlib.error) as error:
+        except (EOFError, isal_zlib.IsalError) as error:  # type: ignore[misc]
             raise Refused(f"the gzip stream is damaged or cut off: {error}") from None
         except igzip.BadGzipFile as error:
             raise Refused(f"not a sound gzip file: {error}") from None
@@ -261,7 +258,7 @@ def _unpacked(data: bytes) -> bytes:
     try:
         with igzip.open(io.BytesIO(data), "rb") as file:
             plain = file.read(ARTICLE_LIMIT + 1)
-    except (EOFError, OSError, zlib.error, isal_zlib.error) as error:
+    except (EOFError, OSError, isal_zlib.IsalError) as error:  # type: ignore[misc]
         raise NotRead("malformed", f"the gzip stream is damaged or cut off: {error}") from None
     if len(plain) > ARTICLE_LIMIT:
         raise NotRead("too_large", TOO_LARGE)

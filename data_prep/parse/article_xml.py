@@ -7,7 +7,7 @@ there; NLM's never does).
 
 import re
 from collections.abc import Iterator
-from typing import IO
+from typing import Any, Protocol
 
 from lxml import etree
 from lxml.etree import _Element
@@ -15,16 +15,21 @@ from lxml.etree import _Element
 from data_prep.parse.jats import is_article
 from data_prep.parse.plain_text import local_name
 from data_prep.parse.pubmed import PROLOG
-from data_prep.parse.refusal import Refused
 
 ARTICLE_LIMIT = 64 << 20  # bytes of one article; the largest real ones are below 20 MB
 CHUNK = 1 << 18  # bytes given to the parser at a time
 HEAD = 1 << 16  # the declaration, the document type and the root must lie in so many bytes
 SETS = ("articles", "pmc-articleset", "OAI-PMH")
 # Bytes below 128 are ASCII in all of these, so that what stands before the root can be looked at undecoded.
-ENCODINGS = frozenset("utf-8 utf8 us-ascii ascii iso-8859-1 latin1 latin-1 iso-8859-15 windows-1252 cp1252".split())
+ENCODINGS = frozenset(("utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "iso-8859-15", "windows-1252"))
 BAD_ENCODING = frozenset((9, 31, 32, 81))  # libxml2: invalid character, unknown, unsupported, invalid encoding
-OPTIONS = {"resolve_entities": False, "no_network": True, "load_dtd": False, "huge_tree": False}
+OPTIONS: dict[str, Any] = {"resolve_entities": False, "no_network": True, "load_dtd": False, "huge_tree": False}
+
+
+class Readable(Protocol):
+    """What articles are read from: nothing is sought in it."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 class NotRead(Exception):
@@ -54,14 +59,15 @@ def root_of(head: bytes) -> str:
         raise NotRead("malformed", "its document type declares entities or elements of its own, which NLM's never does")
     root = (match["root"] or b"").decode("ascii", "replace").rpartition(":")[2]
     if root != "article" and root not in SETS:
-        raise NotRead("not_jats", f"not JATS: its root is {root or 'not to be found'}, not article or {', '.join(SETS)}")
+        found = root or "not to be found"
+        raise NotRead("not_jats", f"not JATS: its root is {found}, not article or one of {', '.join(SETS)}")
     return root
 
 
 def parse_article(data: bytes) -> _Element:
     """The element of a file that holds one article. Raises NotRead."""
     try:
-        root = etree.fromstring(data, etree.XMLParser(**OPTIONS))  # type: ignore[arg-type]
+        root = etree.fromstring(data, etree.XMLParser(**OPTIONS))
     except etree.XMLSyntaxError as error:
         raise _not_well_formed(error) from None
     if not is_article(root):
@@ -69,13 +75,13 @@ def parse_article(data: bytes) -> _Element:
     return root
 
 
-def parse_set(file: IO[bytes]) -> Iterator[_Element]:
+def parse_set(file: Readable) -> Iterator[_Element]:
     """Every article of a file that holds many, one at a time: an element is good until the next is asked for.
 
     Raises:
         NotRead: possibly after some were yielded.
     """
-    parser = etree.XMLPullParser(events=("start", "end"), tag="{*}article", **OPTIONS)  # type: ignore[arg-type]
+    parser = etree.XMLPullParser(events=("start", "end"), tag="{*}article", **OPTIONS)
     depth = since_article = articles = 0
     try:
         while chunk := file.read(CHUNK):
@@ -109,6 +115,6 @@ def _forget(element: _Element) -> None:
 
 
 def _not_well_formed(error: etree.XMLSyntaxError) -> NotRead:
-    if error.code in BAD_ENCODING and "encod" in str(error.msg).lower() or "UTF-8" in str(error.msg):
+    if error.code in BAD_ENCODING and re.search("encod|UTF-8", str(error.msg)):
         return NotRead("encoding", f"not in the encoding that it names: {error.msg}")
     return NotRead("malformed", f"not well-formed XML: {error.msg}")

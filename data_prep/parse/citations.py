@@ -22,14 +22,7 @@ ROUND = re.compile(rf"\((?:{BETWEEN}|{WORDS})*{MARKED}(?:{BETWEEN}|{WORDS}|{MARK
 ONE = re.compile(MARKED)
 SAYS_SOMETHING = re.compile(r"[^\W\d_]{2}|(?<!\d)(?:1[89]|20)\d\d(?!\d)")
 ONLY_MARKED = re.compile(rf"(?:{BETWEEN}|[\d()\[\]]|{MARKED})*")
-RUN = re.compile(r"\x04(?:(?:[\s,;&\u2010-\u2015\u2212-]|and(?![^\W_])|to(?![^\W_]))*\x04)+")
-LED = re.compile(r"([\[(])[\s,;]*\x04[\s,;]*")
-TRAILED = re.compile(r"[\s,;]*\x04\s*([\])])")
-BRACKETED = re.compile(r"[\[(][\s,;]*\x04[\s,;]*[\])]")
-BETWEEN_COMMAS = re.compile(r",\s*\x04\s*(?=,)|,\s*\x04\s*(?=\.(?:\s|$))")
-BEFORE_POINT = re.compile(r"\s*\x04\s*(?=[.,;:!?)\]])")
-SPACED = re.compile(r"\s+\x04\s*|\x04\s+")
-TOUCHING = re.compile(r"(?<=[^\W_.,;:)\]])\x04(?=[^\W_])|(?<=[.,;:)\]])\x04(?=[^\W_])")
+SEPARATORS = re.compile(r"(?:[\s,;&\u2010-\u2015\u2212-]|and(?![^\W_])|to(?![^\W_]))*")
 
 
 def mark(text: str) -> str:
@@ -49,16 +42,34 @@ def without_citations(text: str) -> str:
     text = SQUARE.sub(GAP, text)
     text = ROUND.sub(GAP, text)
     text = ONE.sub(_kept_if_it_says_something, text)
-    if GAP not in text:
-        return text
-    text = RUN.sub(GAP, text)
-    text = BRACKETED.sub(GAP, text)
-    text = LED.sub(r"\1", text)
-    text = TRAILED.sub(r"\1", text)
-    text = BETWEEN_COMMAS.sub("", text)
-    text = BEFORE_POINT.sub("", text)
-    text = SPACED.sub(" ", text)
-    return TOUCHING.sub(" ", text).replace(GAP, "")
+    return text if GAP not in text else _closed(text.split(GAP))
+
+
+def _closed(pieces: list[str]) -> str:
+    """The pieces of a line between the gaps, as if there had been none."""
+    line = pieces[0]
+    for number, piece in enumerate(pieces[1:], 2):
+        if number < len(pieces) and SEPARATORS.fullmatch(piece):
+            continue  # what stood between two citations
+        left, right = line.rstrip(), piece.lstrip()
+        apart = len(left) < len(line) or len(right) < len(piece)
+        if left.endswith(("[", "(")):
+            right = right.lstrip(" ,;\n\t")
+            if not right.startswith(("]", ")")):
+                line = left + right
+                continue
+            apart = apart or left[-2:-1].isspace()
+            left, right = left[:-1].rstrip(), right[1:]
+            apart, right = apart or right[:1].isspace(), right.lstrip()
+        if right.startswith(("]", ")")):
+            line = left.rstrip(" ,;\n\t") + right
+        elif right.startswith((".", ",", ";", ":", "!", "?")):
+            twice = left.endswith(",") and right.startswith((",", "."))
+            line = (left[:-1].rstrip() if twice else left) + right
+        else:
+            touching = right[:1].isalnum() and (left[-1:].isalnum() or left.endswith((".", ",", ";", ":", ")", "]")))
+            line = f"{left} {right}" if apart or touching else left + right
+    return line
 
 
 def _kept_if_it_says_something(match: re.Match[str]) -> str:

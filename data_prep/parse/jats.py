@@ -116,7 +116,8 @@ def _read_identifiers(article: Article, meta: _Element) -> None:
 
 def _abstract(meta: _Element, settings: ParsePmc) -> list[str]:
     """The paper's own abstract; where there is none, the first of the others."""
-    own, others = [], []
+    own: list[_Element] = []
+    others: list[_Element] = []
     for one in meta.iterchildren("{*}abstract"):
         (own if one.get("abstract-type") in ABSTRACT_TYPES else others).append(one)
     for one in (*own, *others):

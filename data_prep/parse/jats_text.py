@@ -10,7 +10,7 @@ The rules, in the order in which a reader would ask:
 - Tables, figures, formulas and citations go by the settings. Of ``alternatives`` one child is taken: MathML, else text
   or tables, else TeX without its preamble.
 - Footnotes and their marks are left out, and so is whatever ``LEFT_OUT`` names. Sections that are about the paper
-  rather than its matter (``SECTIONS_LEFT_OUT``) go too.
+  rather than its matter go too (``sections``).
 """
 
 import re
@@ -22,58 +22,32 @@ from lxml.etree import _Element
 
 from data_prep.parse.citations import NOTE_MARK, mark, marked_only, without_citations
 from data_prep.parse.plain_text import EXPONENT, local_name, normalise, plain_text
+from data_prep.parse.sections import is_left_out
 from data_prep.schema import ParsePmc
 
-LEFT_OUT = frozenset(
-    """ack aff alt-text app app-group author-notes award-group bio contrib-group copyright-statement copyright-year
-    counts custom-meta-group fn fn-group funding-group glossary graphic index-term index-term-range-end inline-graphic
-    inline-media kwd-group license long-desc media notes object-id permissions processing-meta ref-list response sec-meta
-    sig-block sub-article supplementary-material table-wrap-foot title-group treatment-meta""".split()
-)
+LEFT_OUT = frozenset([
+    "ack", "aff", "alt-text", "app", "app-group", "author-notes", "award-group", "bio", "contrib-group",
+    "copyright-statement", "copyright-year", "counts", "custom-meta-group", "fn", "fn-group", "funding-group",
+    "glossary", "graphic", "index-term", "index-term-range-end", "inline-media", "kwd-group", "license",
+    "long-desc", "media", "notes", "object-id", "permissions", "processing-meta", "ref-list", "response",
+    "sec-meta", "sig-block", "sub-article", "supplementary-material", "table-wrap-foot", "title-group",
+    "treatment-meta",
+])  # fmt: skip
 # Text that runs on within its line. Whatever is neither here nor handled below is a block, unless a line is open.
-INLINE = frozenset(
-    """abbrev abbrev-journal-title bold chem-struct citation-alternatives email ext-link fixed-case
-    inline-supplementary-material institution italic milestone-end milestone-start monospace named-content overline
-    overline-start overline-end roman ruby rb rt sans-serif sc strike styled-content target taxon-name taxon-name-part
-    underline underline-start underline-end uri x year""".split()
-)
-LINES = frozenset("p title label term attrib verse-line speaker subtitle article-title td th entry".split())
+INLINE = frozenset([
+    "abbrev", "abbrev-journal-title", "bold", "chem-struct", "citation-alternatives", "email", "ext-link",
+    "fixed-case", "inline-supplementary-material", "institution", "italic", "milestone-end", "milestone-start",
+    "monospace", "named-content", "overline", "overline-end", "overline-start", "rb", "roman", "rt", "ruby",
+    "sans-serif", "sc", "strike", "styled-content", "target", "taxon-authority", "taxon-name", "taxon-name-part",
+    "taxon-status", "underline", "underline-end", "underline-start", "uri", "x", "year",
+])  # fmt: skip
+LINES = frozenset([
+    "article-title", "attrib", "entry", "label", "p", "speaker", "subtitle", "td", "term", "th", "title",
+    "verse-line",
+])  # fmt: skip
 CITED = frozenset(("bibr", "ref", "bib"))
 NOTED = frozenset(("fn", "table-fn", "author-notes", "corresp", "aff", "contrib"))
 
-SECTION_TYPES_LEFT_OUT = frozenset(
-    """ack acknowledgement acknowledgements acknowledgment acknowledgments additional-information author-contribution
-    author-contributions authors-contributions author-information coi coi-statement competing-interest
-    competing-interests conflict conflict-of-interest conflicts-of-interest data-availability ethics-statement
-    financial-disclosure funding funding-information funding-statement supplementary-material supplementary-materials
-    supporting-information""".split()
-)
-SECTIONS_LEFT_OUT = re.compile(
-    r"""(?:statements? (?:of|on) )? (?:
-    (?:declarations? of )? (?:potential )? (?:(?:competing|conflict(?:ing|s)?(?: of)?|conflict of|duality of) )
-        (?:financial )? interests? (?: (?:statement|disclosures?|declaration))? (?: and (?:funding|disclosures?))?
-    | declarations? (?: of interests?)? | (?:financial |author )? disclosures? (?: statement)? | transparency declarations?
-    | (?:sources? of )? funding (?: (?:sources?|statement|information|support|disclosure))? (?: and disclosures?)?
-    | (?:financial|grant) support (?: statement)? | (?:financial support )? (?:and )? sponsorship
-    | role of (?:the )? (?:funding sources?|funders?|sponsors?)
-    | authors? (?:s)? (?: s)? (?:contributions?|contributorship|information|details|roles)
-    | contributors | contributorship (?: statement)? | contributions?
-    | acknowledge?ments? (?: and (?:funding|disclosures?))?
-    | (?:electronic )? (?:supporting|supplementary|supplemental|additional) (?:information|materials?|data|files?|content)
-        (?: \d+)? (?: available)? | appendix (?: [a-z\d])? | pre publication history
-    | (?:data|materials?|code) (?:and (?:data|materials?|code) )? (?:availability|sharing|accessibility)
-        (?: statement)? | availability of (?:the )? (?:data|materials?|supporting data)
-        (?: and (?:data|materials?))? (?: statement)? | (?:data )? access (?:to data)
-    | ethics statement | ethics approval (?: and consent to participate)? | ethical approval (?: and consent to participate)?
-    | ethics approval and informed consent | consent (?:for|to) publication | patient consent (?: for publication)?
-    | compliance with ethical (?:standards|guidelines)
-    | (?:list of )? (?:non standard )? abbreviations (?: and acronyms)? (?: used)?
-    | publisher s note | provenance and peer review | peer review (?: history)? | open peer review
-    | (?:article )? history | how to cite this article | copyright | open access
-    )""",
-    re.X,
-)
-NUMBERING = re.compile(r"^(?:\d+(?:\.\d+)*|[ivx]+|[a-z])[.)]\s+", re.I)
 PREAMBLE = re.compile(r"\\begin\{document\}(.*?)\\end\{document\}", re.S)
 ENDED = (".", ":", ";", "?", "!", "…", ".)", ".”", '."')
 
@@ -101,18 +75,6 @@ def blocks_of(element: _Element | None, settings: ParsePmc, abstract: bool = Fal
 def line_of(element: _Element | None, settings: ParsePmc) -> str:
     """The text of an element on one line. Raises Refused as ``blocks_of`` does."""
     return "" if element is None else _Text(settings).line(element)
-
-
-def is_left_out(section: _Element) -> bool:
-    """Whether a section is about the paper rather than its matter, by its type or its title."""
-    kinds = re.split(r"[|\s]+", (section.get("sec-type") or "").lower())
-    if not SECTION_TYPES_LEFT_OUT.isdisjoint(kinds):
-        return True
-    title = section.find("{*}title")
-    if title is None:
-        return False
-    words = NUMBERING.sub("", " ".join("".join(title.itertext()).split()))
-    return SECTIONS_LEFT_OUT.fullmatch(" ".join(re.sub(r"[^\w]+", " ", words.lower()).split())) is not None
 
 
 class _Text:
@@ -303,8 +265,16 @@ def _apart(text: _Text, formula: str, tail: str | None) -> None:
 
 
 def _inline_formula(text: _Text, element: _Element, in_line: bool) -> None:
-    if text.settings.formulas == "text":
-        _apart(text, text.inner(element), element.tail)
+    formula = text.inner(element) if text.settings.formulas == "text" else ""
+    if formula.strip():
+        _apart(text, formula, element.tail)
+    else:
+        text.parts.append(NOTE_MARK)
+
+
+def _picture(text: _Text, element: _Element, in_line: bool) -> None:
+    """A letter or formula that is only an image leaves no space before a comma and no empty brackets."""
+    text.parts.append(NOTE_MARK)
 
 
 def _display_formula(text: _Text, element: _Element, in_line: bool) -> None:
@@ -318,6 +288,7 @@ def _display_formula(text: _Text, element: _Element, in_line: bool) -> None:
 
 def _alternatives(text: _Text, element: _Element, in_line: bool) -> None:
     having = [child for child in element if local_name(child) not in (*LEFT_OUT, None)]
+    having = [child for child in having if local_name(child) != "inline-graphic"]
     formulas = [child for child in having if local_name(child) == "math"]
     tables = [child for child in having if local_name(child) == "table"]  # pieces of one table that was cut
     texts = [child for child in having if local_name(child) != "tex-math"]
@@ -393,10 +364,10 @@ def _table_wrap(text: _Text, element: _Element, in_line: bool) -> None:
     if text.settings.tables == "text":
         for child in element:
             if local_name(child) not in ("label", "caption", "table-wrap-foot", "table-wrap", *LEFT_OUT, None):
-                part = _Text(text.settings)
-                part.take(child, in_line=False)
-                part.flush()
-                lines += part.blocks
+                cells = _Text(text.settings)
+                cells.take(child, in_line=False)
+                cells.flush()
+                lines += cells.blocks
         for foot in element.iterchildren("{*}table-wrap-foot"):
             lines += [text.line(note) for note in foot if local_name(note) is not None]
     if any(lines):
@@ -428,6 +399,7 @@ HANDLERS: dict[str, Callable[[_Text, _Element, bool], None]] = {
     "fig": _figure,
     "fig-group": _figure,
     "inline-formula": _inline_formula,
+    "inline-graphic": _picture,
     "label": _title_or_label,
     "list": _list,
     "math": _math,

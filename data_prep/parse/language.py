@@ -8,6 +8,7 @@ import re
 
 TAG = re.compile(r"^\s*([A-Za-z]{2})(?:[-_].*)?\s*$")
 ENOUGH = 1000  # characters of text beside the title
+TOO_FEW = 20  # letters: a single word is English, Dutch and Afrikaans alike
 LETTER = re.compile(r"[^\W\d_]")
 
 
@@ -18,9 +19,9 @@ def from_tag(tag: str | None) -> str | None:
 
 
 def detect(title: str, text: str) -> str | None:
-    """Two letters; None when there is no letter to go by."""
+    """Two letters; None when there is too little text to go by."""
     sample = f"{title}\n{text[:ENOUGH]}"
-    if not LETTER.search(sample):
+    if len(LETTER.findall(sample)) < TOO_FEW:
         return None
     import py3langid
 

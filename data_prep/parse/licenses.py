@@ -33,14 +33,17 @@ CC_URL = re.compile(r"creativecommons\.org/licen[cs]es/((?:by|nc|nd|sa)(?:-(?:by
 CC0_URL = re.compile(r"creativecommons\.org/(?:publicdomain/zero|licen[cs]es/(?:zero|cc0))", re.I)
 MARK_URL = re.compile(r"creativecommons\.org/(?:publicdomain/mark|licen[cs]es/publicdomain)", re.I)
 # What a licence calls itself follows the words "Creative Commons" or the letters CC, up to the word licence.
-NAMED = re.compile(r"(?:creative\s+commons|\bCC(?=[\s-]*(?:BY|0|attribution)))(.{0,110}?)(?:licen[cs]e|[;:)]|$)", re.I | re.S)
+NAMED = re.compile(r"(?:creative\s+commons|\bCC(?=[\s-]*(?:BY\b|0|attribution)))([^;:)]{0,90})", re.I)
+LICENCE = re.compile(r"\blicen[cs]e", re.I)
 ATTRIBUTION = re.compile(r"attribution|\bBY\b", re.I)
 NON_COMMERCIAL = re.compile(r"non[\s\u2010-\u2014-]*commercial|\bNC\b", re.I)
 NO_DERIVATIVES = re.compile(r"no[\s\u2010-\u2014-]*deriv|\bND\b", re.I)
 SHARE_ALIKE = re.compile(r"share[\s\u2010-\u2014-]*alike|\bSA\b", re.I)
 ZERO = re.compile(r"\bCC[\s-]?0\b|\bzero\b|public\s+domain\s+(?:declaration|dedication)", re.I)
 BOTH_USES = re.compile(r"\bcommercial(?:ly)?\s*(?:and|or|as well as|/)\s*non[\s\u2010-\u2014-]*commercial", re.I)
-FOR_NON_COMMERCIAL_USE = re.compile(r"non[\s\u2010-\u2014-]*commercial(?:ly)?\s+(?:re-?)?(?:use|purposes?|distribution)", re.I)
+FOR_NON_COMMERCIAL_USE = re.compile(
+    r"non[\s\u2010-\u2014-]*commercial(?:ly)?\s+(?:re-?)?(?:use|purposes?|distribution)", re.I
+)
 PUBLIC_DOMAIN = re.compile(
     r"\b(?:is|lies|are)\s+in\s+the\s+public\s+domain|\bpublic\s+domain\s+(?:article|work|mark)"
     r"|\bUS\s+government\s+work|\bwork\s+of\s+the\s+(?:US|U\.S\.|United\s+States)\s+government"
@@ -113,7 +116,7 @@ def _named_in(element: _Element) -> set[License]:
     if MARK_URL.search(searched):
         found.add("public domain")
     for match in NAMED.finditer(words):
-        code = _in_words(match[1])
+        code = _in_words(LICENCE.split(match[1])[0])
         if code:
             found.add(code)
     if not found and PUBLIC_DOMAIN.search(words):
