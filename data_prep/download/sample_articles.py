@@ -1,4 +1,4 @@
-"""``pmc=sample``: full-text files made on the spot, offline, in the shapes that real ones come in, with invented content.
+"""``pmc=sample``: full-text files made on the spot, offline, with the shapes of real ones and invented content.
 
 The same settings give the same bytes. Four shapes: a container as the bucket's downloader packs it (metadata beside
 the XML), an old bulk tarball with its file list, a file of many articles as Europe PMC has them, and loose files. On
@@ -31,15 +31,17 @@ URLS = {
     )},
 }  # fmt: skip
 HEAD = """<?xml version="1.0" encoding="UTF-8"?>
-<!DOCTYPE article PUBLIC "-//NLM//DTD JATS (Z39.96) Journal Archiving and Interchange DTD v1.2 20190208//EN" "JATS-archivearticle1.dtd">
+<!DOCTYPE article PUBLIC "-//NLM//DTD JATS (Z39.96) Journal Archiving and Interchange DTD v1.2 20190208//EN"
+                         "JATS-archivearticle1.dtd">
 """
 FORMULA = (
     '<disp-formula><label>(1)</label><mml:math xmlns:mml="http://www.w3.org/1998/Math/MathML"><mml:mi>k</mml:mi><mml:mo>='
     "</mml:mo><mml:mfrac><mml:mi>D</mml:mi><mml:mi>V</mml:mi></mml:mfrac></mml:math></disp-formula>"
 )
 BACK = (
-    "<back><ack><p>We thank nobody, for nobody helped.</p></ack><ref-list><ref id='r1'><mixed-citation>Invented J. 2001."
-    "</mixed-citation></ref><ref id='r2'><mixed-citation>Invented J. 2002.</mixed-citation></ref></ref-list></back>"
+    "<back><ack><p>We thank nobody, for nobody helped.</p></ack><ref-list><ref id='r1'><mixed-citation>Invented J. "
+    "2001.</mixed-citation></ref><ref id='r2'><mixed-citation>Invented J. 2002.</mixed-citation></ref></ref-list>"
+    "</back>"
 )
 
 
@@ -143,8 +145,9 @@ def _article(random: Random, known: list[Drug], number: int) -> Made:
     cells = "".join(f"<tr><td>Group {name}</td><td>{random.randint(10, 90)}</td></tr>" for name in "AB")
     body[2] = (
         body[2][0],
-        f'{body[2][1]}<table-wrap id="t1"><label>Table 1</label><caption><title>Patients by group</title></caption><table>'
-        f"{cells}</table></table-wrap><fig><label>Figure 1</label><caption><p>Course of {drug.name}.</p></caption></fig>",
+        f'{body[2][1]}<table-wrap id="t1"><label>Table 1</label><caption><title>Patients by group</title></caption>'
+        f"<table>{cells}</table></table-wrap><fig><label>Figure 1</label><caption><p>Course of {drug.name}.</p>"
+        "</caption></fig>",
     )
     body.append(("Competing interests", "<p>The author is invented.</p>"))
     pmid = FIRST_PMID + 3 * number + (-FIRST_PMID) % 3

@@ -22,7 +22,7 @@ from data_prep.parse.refusal import Refused
 NAMED = re.compile(r"PMC(\d{1,12})(?:\.(\d{1,3}))?(?=\.(?:n?xml|json|tar)\b|$)")
 YEAR = re.compile(r"(?<!\d)(1[5-9]\d\d|20\d\d)(?!\d)")
 CODES = 1 << 16  # kinds of entry that a file list can hold: licence and retraction
-PATH_COLUMNS = ("Article File", "File")
+NOT_HAD = ("gone", "too_large", "malformed")  # why the downloader has no text of an article
 
 
 def apply_name(article: Article, name: str) -> None:
@@ -45,8 +45,8 @@ def apply_json(article: Article, data: bytes) -> None:
         raise Refused(f"its metadata is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise Refused("its metadata is not a JSON object")
-    if found.get("error") == "gone":
-        article.kind = "gone"
+    if found.get("error") in NOT_HAD:
+        article.kind = found["error"]
     apply_name(article, str(found.get("pmcid") or ""))
     article.version = _number(found.get("version")) or article.version
     article.pmid = article.pmid or _number(found.get("pmid"))

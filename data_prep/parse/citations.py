@@ -10,6 +10,8 @@ import re
 
 OPEN, CLOSE, GAP = "\x02", "\x03", "\x04"
 NOTE_MARK = OPEN + CLOSE  # the mark of a footnote: nothing of it is ever kept
+PICTURE = "\x05"  # a letter or formula that is only an image
+LOST_PICTURE = re.compile(r"\s*\x05\s*(?=[.,;:!?)\]])|\x05")
 
 MARKED = r"\x02[^\x03]*\x03"
 BETWEEN = r"[\s,;.:&/+*\u2010-\u2015\u2212-]"
@@ -36,7 +38,9 @@ def marked_only(text: str) -> bool:
 
 
 def without_citations(text: str) -> str:
-    """The line without its marked citations."""
+    """The line without its marked citations, and without a space before a comma where an image stood."""
+    if PICTURE in text:
+        text = LOST_PICTURE.sub("", text)
     if OPEN not in text:
         return text
     text = SQUARE.sub(GAP, text)

@@ -20,7 +20,7 @@ from copy import deepcopy
 from lxml import etree
 from lxml.etree import _Element
 
-from data_prep.parse.citations import NOTE_MARK, mark, marked_only, without_citations
+from data_prep.parse.citations import NOTE_MARK, PICTURE, mark, marked_only, without_citations
 from data_prep.parse.plain_text import EXPONENT, local_name, normalise, plain_text
 from data_prep.parse.sections import is_left_out
 from data_prep.schema import ParsePmc
@@ -266,15 +266,14 @@ def _apart(text: _Text, formula: str, tail: str | None) -> None:
 
 def _inline_formula(text: _Text, element: _Element, in_line: bool) -> None:
     formula = text.inner(element) if text.settings.formulas == "text" else ""
-    if formula.strip():
+    if formula.strip(f" {PICTURE}"):
         _apart(text, formula, element.tail)
     else:
-        text.parts.append(NOTE_MARK)
+        text.parts.append(PICTURE)
 
 
 def _picture(text: _Text, element: _Element, in_line: bool) -> None:
-    """A letter or formula that is only an image leaves no space before a comma and no empty brackets."""
-    text.parts.append(NOTE_MARK)
+    text.parts.append(PICTURE)
 
 
 def _display_formula(text: _Text, element: _Element, in_line: bool) -> None:
