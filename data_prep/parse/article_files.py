@@ -8,7 +8,8 @@ What a bad part costs, by where it stands:
   is called ``.xml``, ``.nxml`` (also ``.gz``) or ``PMC123.1.json`` is a record; images and texts are passed over and
   counted.
 - **A gzip or tar stream that is damaged or cut off refuses its file whole**, for what is missing cannot be counted.
-  So does a file of many articles that is not well-formed. (Within a bundle such a file is one bad member.)
+  So does a file of many articles that is not well-formed, and one that is neither a tarball nor JATS. (Within a bundle
+  such a file is one bad member.)
 - **Metadata** (``PMC123.1.json``) belongs to the member of the same name beside it. Without XML the article is
   ``not_fetched``, or ``gone`` when the downloader found it gone. Metadata that cannot be read makes the article
   ``malformed``: a licence or a retraction may stand in it.
@@ -35,6 +36,7 @@ from data_prep.parse.article_metadata import FileList, apply_json, apply_name, f
 from data_prep.parse.article_xml import ARTICLE_LIMIT, HEAD, SETS, NotRead, Readable, parse_article, parse_set, root_of
 from data_prep.parse.jats import read_article
 from data_prep.parse.refusal import Refused
+from data_prep.parse.sources import TARBALL
 from data_prep.schema import ParsePmc
 
 RECORD = re.compile(r"\.n?xml(?:\.gz)?$|(?:^|/)PMC\d+\.\d+\.json$", re.I)
@@ -76,20 +78,16 @@ def read_articles(
     with _opened(path) as file:
         head = file.read(HEAD)
         rest = _Rejoined(head, file)
-        if head[257:262] == b"ustar":
+        if head[257:262] == b"ustar" or TARBALL.search(name):
             members = _tar_members(rest, Counter() if passed_over is None else passed_over)
             yield from _paired(members, settings, known)
             return
         try:
-            several = root_of(head) in SETS
-        except NotRead:
-            several = False
-        if several:
-            try:
+            if root_of(head) in SETS:
                 yield from _of_set(rest, settings, known)
-            except NotRead as reason:
-                raise Refused(str(reason)) from None
-            return
+                return
+        except NotRead as reason:
+            raise Refused(str(reason)) from None
         data = rest.read(ARTICLE_LIMIT + 1)
     large = len(data) > ARTICLE_LIMIT
     member = _Member(name, kind="too_large", detail=TOO_LARGE) if large else _Member(name, data)

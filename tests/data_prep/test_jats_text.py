@@ -66,7 +66,8 @@ def test_sections_follow_each_other_with_their_headings_and_empty_ones_go() -> N
     [
         "Competing interests", "5. Funding", "Authors’ contributions", "Conflict of Interest Statement", "IV. Funding",
         "Acknowledgements", "Supporting information", "Availability of data and materials", "Ethics statement",
-        "Ethics approval and consent to participate", "Declaration of competing interest", "Abbreviations", "Appendix A",
+        "Ethics approval and consent to participate", "Declaration of competing interest", "Abbreviations",
+        "Appendix A",
         "Pre-publication history", "Role of the funding source", "Additional files", "Disclosure of interests",
     ],
 )  # fmt: skip
@@ -165,12 +166,13 @@ def test_lists_quotations_boxes_and_definitions_keep_their_text() -> None:
         "<p>Three:<list list-type='order'><list-item><p>one</p></list-item><list-item><p>two</p><list><list-item>"
         "<p>deep</p></list-item></list></list-item></list>and after.</p><boxed-text><title>Box</title><p>In it.</p>"
         "</boxed-text><disp-quote><p>Said.</p><attrib>Who</attrib></disp-quote><def-list><def-item><term>BP</term><def>"
-        "<p>blood pressure</p></def></def-item></def-list><preformat>a  b\nc</preformat><statement><label>Lemma 1</label>"
-        "<p>True.</p></statement><list><list-item><label>(a)</label><p>labelled</p></list-item></list>"
+        "<p>blood pressure</p></def></def-item></def-list><preformat>a  b\nc</preformat><statement>"
+        "<label>Lemma 1</label><p>True.</p></statement><list><list-item><label>(a)</label><p>labelled</p></list-item>"
+        "</list>"
     )
     assert body_text(body).split("\n\n") == [
-        "Three:", "1. one\n2. two\n- deep", "and after.", "Box", "In it.", "Said.", "Who", "BP: blood pressure", "a b\nc",
-        "Lemma 1", "True.", "(a) labelled",
+        "Three:", "1. one\n2. two\n- deep", "and after.", "Box", "In it.", "Said.", "Who", "BP: blood pressure",
+        "a b\nc", "Lemma 1", "True.", "(a) labelled",
     ]  # fmt: skip
 
 

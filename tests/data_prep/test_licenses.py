@@ -27,7 +27,8 @@ def link(url: str) -> str:
     ("code", "license"),
     [
         ("CC BY", "CC BY"), ("CC BY 4.0", "CC BY"), ("cc-by-nc-nd", "CC BY-NC-ND"), ("CC BY-ND-NC 3.0", "CC BY-NC-ND"),
-        ("CC BY-NC-SA 3.0 IGO", "CC BY-NC-SA"), ("CC0", "CC0"), ("CC0 1.0", "CC0"), ("TDM", "TDM"), ("CC-BY-SA", "CC BY-SA"),
+        ("CC BY-NC-SA 3.0 IGO", "CC BY-NC-SA"), ("CC0", "CC0"), ("CC0 1.0", "CC0"), ("TDM", "TDM"),
+        ("CC-BY-SA", "CC BY-SA"),
         ("NO-CC CODE", None), ("", None), (None, None), ("other", None), ("Public Domain", "public domain"),
     ],
 )  # fmt: skip
