@@ -127,7 +127,7 @@ def _of_members(members: Sequence[_Member], settings: ParsePmc, known: Sequence[
     if metadata is not None and not texts:
         yield _with_metadata(Article("not_fetched", metadata.name), metadata, metadata.name, known)
     for member in texts:
-        for article in _of_text(member, settings, with_license=metadata is None):
+        for article in _of_text(member, settings):
             yield _with_metadata(article, metadata, member.name, known)
 
 
@@ -135,7 +135,7 @@ def _with_metadata(article: Article, metadata: _Member | None, name: str, known:
     """What stands beside the XML, over what stands in it."""
     if "#" not in article.place:
         apply_name(article, name)
-    for one in known[:1]:
+    for one in reversed(known):  # the nearest has the last word
         one.apply(article)
     if metadata is None:
         return article
@@ -148,7 +148,7 @@ def _with_metadata(article: Article, metadata: _Member | None, name: str, known:
     return article
 
 
-def _of_text(member: _Member, settings: ParsePmc, with_license: bool) -> Iterator[Article]:
+def _of_text(member: _Member, settings: ParsePmc) -> Iterator[Article]:
     """The article of a member; its articles when it is a file of many; one of another kind when it is bad."""
     try:
         if member.kind is not None:
@@ -157,7 +157,7 @@ def _of_text(member: _Member, settings: ParsePmc, with_license: bool) -> Iterato
         if root_of(data[:HEAD]) in SETS:
             articles = list(_of_set(io.BytesIO(data), settings, (), member.name))  # all of them or none
         else:
-            article = read_article(parse_article(data), settings, member.name, with_license)
+            article = read_article(parse_article(data), settings, member.name)
             article.md5 = hashlib.md5(data).hexdigest()
             articles = [article]
     except NotRead as reason:
@@ -169,7 +169,7 @@ def _of_set(file: Readable, settings: ParsePmc, known: Sequence[FileList], name:
     for number, element in enumerate(parse_set(file), 1):
         article = read_article(element, settings, f"{name}#{number}")
         article.md5 = hashlib.md5(_bytes(element)).hexdigest()
-        for one in known[:1]:
+        for one in reversed(known):
             one.apply(article)
         yield article
 

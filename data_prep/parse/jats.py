@@ -24,13 +24,12 @@ PMCID = re.compile(r"(?:PMC)?(\d{1,12})(?:\.(\d{1,3}))?", re.I)
 RETRACTED_TITLE = re.compile(r"\W*(?:RETRACTED|WITHDRAWN)(?: ARTICLE| PAPER)?\s*:|\W*Retracted(?: Article)?:")
 
 
-def read_article(element: _Element, settings: ParsePmc, place: str, with_license: bool = True) -> Article:
+def read_article(element: _Element, settings: ParsePmc, place: str) -> Article:
     """Everything that an article says of itself.
 
     Args:
         element: an ``article``.
         place: where in its file it lies; see :class:`Article`.
-        with_license: whether its licence is to be read; not where the distribution's metadata tells.
 
     Returns:
         An article of kind ``article``; of ``malformed`` when an entity in its text is not defined in the file (what it
@@ -44,9 +43,8 @@ def read_article(element: _Element, settings: ParsePmc, place: str, with_license
         article.kind, article.detail, article.text, article.body_words = "malformed", str(reason), "", 0
     except RecursionError:
         return Article("malformed", place, "its elements are nested too deeply", article.pmcid, article.version)
-    if with_license:
-        article.license = licenses.from_permissions(_meta(element))
-        article.license_from = "xml" if article.license else None
+    article.license = licenses.from_permissions(_meta(element))
+    article.license_from = "xml" if article.license else None
     return article
 
 

@@ -80,6 +80,13 @@ def test_metadata_beside_the_article_wins_over_its_xml(tmp_path: Path) -> None:
         assert article.retracted and article.manuscript and article.historical_ocr
 
 
+def test_the_xml_tells_the_licence_where_the_metadata_name_none(tmp_path: Path) -> None:
+    for code in (None, "", "NO-CC CODE"):
+        members = [("PMC5.1.json", metadata(5, license_code=code)), ("PMC5.1.xml", jats(pmcid=5).encode())]
+        (article,) = all_of(tarball(tmp_path / "a.tar.gz", members))
+        assert (article.license, article.license_from) == ("CC BY", "xml")
+
+
 def test_metadata_without_a_text_is_a_record_of_its_own(tmp_path: Path) -> None:
     members = [
         ("PMC1.1.json", metadata(1, license_code="CC BY-NC", title="Its  title", citation="J. 2019;1:2", pmid=4)),
