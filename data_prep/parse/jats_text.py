@@ -49,6 +49,7 @@ CITED = frozenset(("bibr", "ref", "bib"))
 NOTED = frozenset(("fn", "table-fn", "author-notes", "corresp", "aff", "contrib"))
 
 PREAMBLE = re.compile(r"\\begin\{document\}(.*?)\\end\{document\}", re.S)
+MARKED_ITEM = re.compile(r"[•·●○◦*\u2010-\u2015-]|\(?(?:\d{1,2}|[ivx]{1,4}|[a-z])[.)]\s")
 ENDED = (".", ":", ";", "?", "!", "…", ".)", ".”", '."')
 
 _names: dict[object, str | None] = {}
@@ -303,10 +304,13 @@ def _list(text: _Text, element: _Element, in_line: bool) -> None:
         if name == "list-item":
             number += 1
             label = child.find("{*}label")
-            bullet = f"{number}." if element.get("list-type") == "order" else "-"
-            content = [block for block in text.below(child) if block]
+            content = text.below(child)
             if label is not None and content:
                 bullet, content = content[0], content[1:]
+            elif element.get("list-type") == "simple" or (content and MARKED_ITEM.match(content[0])):
+                bullet = ""
+            else:
+                bullet = f"{number}." if element.get("list-type") == "order" else "-"
             if content or label is not None:
                 lines.append(" ".join([bullet, "\n".join(content)]).strip())
         elif name not in (*LEFT_OUT, None):

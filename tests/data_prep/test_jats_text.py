@@ -176,6 +176,12 @@ def test_lists_quotations_boxes_and_definitions_keep_their_text() -> None:
     ]  # fmt: skip
 
 
+def test_an_item_gets_no_second_mark() -> None:
+    items = "".join(f"<list-item><p>{text}</p></list-item>" for text in ("• one", "(i) two", "three"))
+    assert body_text(f"<list list-type='bullet'>{items}</list>") == "• one\n(i) two\n- three"
+    assert body_text(f"<list list-type='simple'>{items}</list>") == "• one\n(i) two\nthree"
+
+
 def test_elements_of_a_future_dtd_are_text_and_glue_nothing() -> None:
     assert body_text("<p>an <new>unknown <italic>one</italic></new>s</p><new><a>X</a><b>Y</b></new>") == (
         "an unknown ones\n\nX\n\nY"
