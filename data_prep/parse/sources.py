@@ -1,9 +1,17 @@
-"""Which PubMed files there are, and in which order they follow each other."""
+"""Which input files there are, and in which order they follow each other: PubMed's, and those of full text.
+
+Both are a file, a folder or a glob, on a local disk or in a bucket. PubMed's files are one source each. Full text comes
+as large containers, one source each, and as loose files, which are bundled so that a million articles are a thousand
+tasks and not a million.
+"""
 
 import glob
+import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from itertools import groupby
 from pathlib import Path
 
 from base import storage
@@ -12,24 +20,41 @@ from base.errors import UserError
 NUMBERED = re.compile(r"(\d\d)n(\d{4,5})\.xml(\.gz)?$")
 MAGIC = re.compile(r"[*?\[]")
 
+ARTICLES = re.compile(r"\.(?:n?xml(?:\.gz)?|tar|tar\.gz|tgz)$|(?:^|/)PMC\d+\.\d+\.json$")
+TARBALL = re.compile(r"\.(?:tar|tar\.gz|tgz)$")
+EUROPE_PMC = re.compile(r"(?:^|/)PMC\d+_PMC\d+\.xml(?:\.gz)?$")
+DATED = re.compile(r"(\d{4}-\d{2}-\d{2})(?=\D|$)")
+OWN_FOLDER = re.compile(r"(?:^|/)PMC\d+(?:\.\d+)?$")  # of one article, as the bucket and the old packages have it
+SUFFIX = re.compile(r"\.(?:n?xml(?:\.gz)?|json)$")
+BUNDLE = 1000  # articles of a bundle of loose files
+LARGE = 8 << 20  # bytes from which on a loose file is a source of its own: it may hold thousands of articles
+
 
 @dataclass(frozen=True)
 class Source:
-    """An input file.
+    """An input file, or a bundle of loose ones.
 
     Attributes:
-        name: its path below the given folder; what the ledger calls it.
-        identity: changes when the file does (size and time, or ETag), or the ``.md5`` beside it.
+        name: its path below the given folder; what the ledger calls it. That of a bundle is its folder and ends in
+            ``/``, or in ``/#0002`` where a folder holds more than one bundle.
+        location: of a bundle, the folder.
+        identity: changes when the file does (size and time, or ETag), or what belongs to it beside it (``.md5``,
+            file list).
+        size: bytes, of a bundle those of all its files.
+        members: name and location of each file of a bundle; empty for a single file.
+        lists: locations of the file lists beside it, which tell licences; the nearest first.
     """
 
     name: str
     location: str
     identity: str
     size: int
+    members: tuple[tuple[str, str], ...] = ()
+    lists: tuple[str, ...] = ()
 
 
 def find_sources(pubmed: str) -> list[Source]:
-    """The files of a place (file, folder or glob; local or s3://) in the order in which they replace each other.
+    """The PubMed files of a place (file, folder or glob; local or s3://) in the order in which they replace each other.
 
     NLM numbers its files on from baseline to updates (``pubmed26n1335``, ``medline16n0902``): by year, then number.
     Files that carry no such number come before all that do, by name.
@@ -37,13 +62,28 @@ def find_sources(pubmed: str) -> list[Source]:
     Raises:
         UserError: nothing is there.
     """
-    if MAGIC.search(pubmed):
-        found = _matching(pubmed)
-        if not found:
-            raise UserError(f"pubmed={pubmed}: no file matches")
-    else:
-        found = _below(pubmed)
+    found = _found(f"pubmed={pubmed}", pubmed, is_pubmed, ".xml or .xml.gz file")
     return sorted(found, key=lambda source: (*_number(source.name), source.name))
+
+
+def find_article_sources(pmc: str) -> list[Source]:
+    """The full text of a place (file, folder or glob; local or s3://) in the order in which it replaces each other.
+
+    Tarballs, Europe PMC's files of many articles and whatever is large are one source each; other XML files are
+    bundled by folder (an article's own folder counts as part of the one above it). Sources with a date in their name
+    come after those without, by date, a baseline before the increments of its day, then by name.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    found = _found(f"pmc={pmc}", pmc, is_article_file, ".xml, .nxml, .xml.gz or .tar.gz file")
+    if len(found) == 1 and not MAGIC.search(pmc) and found[0].location == pmc:
+        sources = found
+    else:
+        large = [source for source in found if _stands_alone(source)]
+        sources = [*large, *_bundles(source for source in found if not _stands_alone(source))]
+    lists: dict[str, str | None] = {}
+    return sorted((_with_lists(source, lists) for source in sources), key=_article_order)
 
 
 def _number(name: str) -> tuple[int, int]:
@@ -51,31 +91,107 @@ def _number(name: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (-1, -1)
 
 
-def _matching(pattern: str) -> list[Source]:
+def _article_order(source: Source) -> tuple[str, bool, str]:
+    date = DATED.search(source.name)
+    return (date[1] if date else "", ".incr." in source.name, source.name)
+
+
+def _stands_alone(source: Source) -> bool:
+    return bool(TARBALL.search(source.name) or EUROPE_PMC.search(source.name)) or source.size > LARGE
+
+
+def _bundles(files: Iterable[Source]) -> Iterator[Source]:
+    """By folder; an article and its metadata are never parted."""
+    for folder, group in groupby(sorted(files, key=_bundle_order), key=lambda file: _folder(file.name)):
+        articles = [list(pair) for _, pair in groupby(group, key=lambda file: SUFFIX.sub("", file.name))]
+        parts = [articles[start : start + BUNDLE] for start in range(0, len(articles), BUNDLE)]
+        for number, part in enumerate(parts, 1):
+            members = [file for pair in part for file in pair]
+            name = f"{folder}/#{number:04d}" if len(parts) > 1 else f"{folder}/"
+            identity = hashlib.sha256("\n".join(f"{file.name} {file.identity}" for file in members).encode())
+            above = members[0].location.removesuffix(members[0].name)
+            yield Source(
+                name,
+                storage.join(above, folder) if folder != "." else above.rstrip("/"),
+                identity.hexdigest(),
+                sum(file.size for file in members),
+                tuple((file.name, file.location) for file in members),
+            )
+
+
+def _bundle_order(file: Source) -> tuple[str, str, str]:
+    return _folder(file.name), SUFFIX.sub("", file.name), file.name
+
+
+def _folder(name: str) -> str:
+    folder = name.rpartition("/")[0]
+    if OWN_FOLDER.search(folder):
+        folder = folder.rpartition("/")[0]
+    return folder or "."
+
+
+def _with_lists(source: Source, known: dict[str, str | None]) -> Source:
+    """The source with the file lists that lie beside it or above it, in its place."""
+    candidates = []
+    if TARBALL.search(source.location):
+        candidates.append(f"{TARBALL.sub('', source.location)}.filelist.csv")
+    below = source.name.rstrip("/").count("/") + 1
+    folder = source.location if source.members else source.location.rpartition("/")[0] or "."
+    for _ in range(below):
+        candidates.append(storage.join(folder, "oa_file_list.csv"))
+        folder = folder.rpartition("/")[0] or "."
+    for candidate in candidates:
+        if candidate not in known:
+            known[candidate] = _state(candidate)
+    lists = tuple(dict.fromkeys(candidate for candidate in candidates if known[candidate] is not None))
+    identity = " ".join([source.identity, *(str(known[one]) for one in lists)])
+    return replace(source, identity=identity, lists=lists)
+
+
+def _state(location: str) -> str | None:
+    """What changes when a file does; None when there is none."""
+    if storage.is_remote(location):
+        return storage.versions(location).get("") if storage.exists(location) else None
+    path = Path(location)
+    return f"{path.stat().st_size}-{path.stat().st_mtime_ns}" if path.is_file() else None
+
+
+def _found(said: str, place: str, wanted: Callable[[str], bool], kinds: str) -> list[Source]:
+    """Every wanted file of a place. ``said`` is how the user named it, for the error."""
+    if MAGIC.search(place):
+        found = _matching(place, wanted)
+        if not found:
+            raise UserError(f"{said}: no file matches")
+        return found
+    return _below(said, place, wanted, kinds)
+
+
+def _matching(pattern: str, wanted: Callable[[str], bool]) -> list[Source]:
     root = pattern[: MAGIC.search(pattern).start()].rpartition("/")[0]  # type: ignore[union-attr]
     if storage.is_remote(pattern):
         rest = pattern[len(root) + 1 :]
-        return [source for source in _listed(root) if fnmatch(source.name, rest)]
+        return [source for source in _listed(root) if fnmatch(source.name, rest) and wanted(source.name)]
     paths = [Path(path) for path in glob.glob(pattern, recursive=True)]
     base = Path(root or ("/" if pattern.startswith("/") else "."))
-    return [_local(path, str(path.relative_to(base))) for path in paths if path.is_file() and is_pubmed(path.name)]
+    return [_local(path, str(path.relative_to(base))) for path in paths if path.is_file() and wanted(path.name)]
 
 
-def _below(place: str) -> list[Source]:
+def _below(said: str, place: str, wanted: Callable[[str], bool], kinds: str) -> list[Source]:
     if not storage.is_remote(place):
         path = Path(place)
         if path.is_file():
             return [_local(path, path.name)]
         if not path.is_dir():
-            raise UserError(f"pubmed={place}: no such file or folder")
-        found = [_local(file, str(file.relative_to(path))) for file in path.rglob("*") if is_pubmed(file.name)]
+            raise UserError(f"{said}: no such file or folder")
+        files = [file for file in path.rglob("*") if wanted(file.name) and file.is_file()]
+        found = [_local(file, str(file.relative_to(path))) for file in files]
     else:
         size = storage.size(place)
         if size is not None:
             return [Source(place.rpartition("/")[2], place, storage.versions(place)[""], size)]
-        found = [source for source in _listed(place) if is_pubmed(source.name)]
+        found = [source for source in _listed(place) if wanted(source.name)]
     if not found:
-        raise UserError(f"pubmed={place}: holds no .xml or .xml.gz file")
+        raise UserError(f"{said}: holds no {kinds}")
     return found
 
 
@@ -98,3 +214,8 @@ def is_pubmed(name: str) -> bool:
     """Whether a file in a folder is taken for input, by its name."""
     last = name.rpartition("/")[2]
     return last.endswith((".xml", ".xml.gz")) and not last.startswith(".")
+
+
+def is_article_file(name: str) -> bool:
+    """Whether a file in a folder is taken for full text or its metadata, by its name."""
+    return ARTICLES.search(name) is not None and not name.rpartition("/")[2].startswith(".")

@@ -1,0 +1,120 @@
+"""The bytes of an XML file or member → its ``article`` elements, safely: no entity, DTD or network, bounded memory.
+
+Roots: ``article``; ``articles`` (Europe PMC), ``pmc-articleset`` (E-utilities) and ``OAI-PMH``, which hold many. An
+article is refused when its document type carries declarations of its own (entity bombs and external entities live
+there; NLM's never does).
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from lxml import etree
+from lxml.etree import _Element
+
+from data_prep.parse.jats import is_article
+from data_prep.parse.plain_text import local_name
+from data_prep.parse.pubmed import PROLOG
+
+ARTICLE_LIMIT = 64 << 20  # bytes of one article; the largest real ones are below 20 MB
+CHUNK = 1 << 18  # bytes given to the parser at a time
+HEAD = 1 << 16  # the declaration, the document type and the root must lie in so many bytes
+SETS = ("articles", "pmc-articleset", "OAI-PMH")
+# Bytes below 128 are ASCII in all of these, so that what stands before the root can be looked at undecoded.
+ENCODINGS = frozenset(("utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "iso-8859-15", "windows-1252"))
+BAD_ENCODING = frozenset((9, 31, 32, 81))  # libxml2: invalid character, unknown, unsupported, invalid encoding
+OPTIONS: dict[str, Any] = {"resolve_entities": False, "no_network": True, "load_dtd": False, "huge_tree": False}
+
+
+class Readable(Protocol):
+    """What articles are read from: nothing is sought in it."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class NotRead(Exception):
+    """An article cannot be read; ``kind`` and message go to the ledger."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def root_of(head: bytes) -> str:
+    """The name of the root, from the first bytes.
+
+    Raises:
+        NotRead: there is none, it is none of ours, or the document type declares something of its own.
+    """
+    if head.startswith((b"\xff\xfe", b"\xfe\xff", b"<\x00", b"\x00<")):
+        raise NotRead("encoding", "is encoded in UTF-16; PMC's files are in UTF-8")
+    if not head.strip():
+        raise NotRead("not_jats", "is empty")
+    match = PROLOG.match(head.removeprefix(b"\xef\xbb\xbf"))
+    assert match is not None  # everything in it is optional
+    encoding = re.search(rb"""encoding\s*=\s*["']([^"']+)""", match["declaration"] or b"")
+    if encoding and encoding[1].decode("ascii", "replace").lower() not in ENCODINGS:
+        raise NotRead("encoding", f"is encoded in {encoding[1].decode('ascii', 'replace')}; PMC's files are in UTF-8")
+    if match["subset"]:
+        raise NotRead("malformed", "its document type declares entities or elements of its own, which NLM's never does")
+    root = (match["root"] or b"").decode("ascii", "replace").rpartition(":")[2]
+    if root != "article" and root not in SETS:
+        found = root or "not to be found"
+        raise NotRead("not_jats", f"not JATS: its root is {found}, not article or one of {', '.join(SETS)}")
+    return root
+
+
+def parse_article(data: bytes) -> _Element:
+    """The element of a file that holds one article. Raises NotRead."""
+    try:
+        root = etree.fromstring(data, etree.XMLParser(**OPTIONS))
+    except etree.XMLSyntaxError as error:
+        raise _not_well_formed(error) from None
+    if not is_article(root):
+        raise NotRead("not_jats", f"its root is {local_name(root)}, not article")
+    return root
+
+
+def parse_set(file: Readable) -> Iterator[_Element]:
+    """Every article of a file that holds many, one at a time: an element is good until the next is asked for.
+
+    Raises:
+        NotRead: possibly after some were yielded.
+    """
+    parser = etree.XMLPullParser(events=("start", "end"), tag="{*}article", **OPTIONS)
+    depth = since_article = articles = 0
+    try:
+        while chunk := file.read(CHUNK):
+            parser.feed(chunk)
+            since_article += len(chunk)
+            for event, element in parser.read_events():  # type: ignore[misc]
+                depth += 1 if event == "start" else -1
+                if depth == 0:
+                    since_article, articles = 0, articles + 1
+                    yield element
+                    _forget(element)
+            if since_article > ARTICLE_LIMIT:
+                raise NotRead("too_large", f"more than {ARTICLE_LIMIT >> 20} MB without the end of an article")
+        parser.close()
+        if not articles:
+            raise NotRead("not_jats", "holds no article")
+    except etree.XMLSyntaxError as error:
+        raise _not_well_formed(error) from None
+
+
+def _forget(element: _Element) -> None:
+    """Empty what has been read, and drop what lies before it, at every level: memory stays flat."""
+    tail = element.tail
+    element.clear()
+    element.tail = tail
+    one: _Element | None = element
+    while one is not None and (parent := one.getparent()) is not None:
+        while (earlier := one.getprevious()) is not None:
+            parent.remove(earlier)
+        one = parent
+
+
+def _not_well_formed(error: etree.XMLSyntaxError) -> NotRead:
+    if error.code in BAD_ENCODING and re.search("encod|UTF-8", str(error.msg)):
+        return NotRead("encoding", f"not in the encoding that it names: {error.msg}")
+    return NotRead("malformed", f"not well-formed XML: {error.msg}")

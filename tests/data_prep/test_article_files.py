@@ -1,0 +1,317 @@
+"""Containers of full text: in tarballs and bundles each member stands alone; a damaged container is refused whole."""
+
+import gzip
+import io
+import tarfile
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from made_articles import jats, metadata, tarball
+
+from data_prep.download.sample_articles import write_articles
+from data_prep.parse.article import Article
+from data_prep.parse.article_files import read_articles, read_loose
+from data_prep.parse.refusal import Refused
+from data_prep.schema import ParsePmc, Sample
+
+SETTINGS = ParsePmc()
+DOCTYPE = '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE article PUBLIC "-//NLM//DTD JATS//EN" "JATS.dtd">\n'
+BOMB = '<!DOCTYPE article [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]>'
+
+
+def all_of(path: Path, **others: Any) -> list[Article]:
+    return list(read_articles(path, SETTINGS, path.name, **others))
+
+
+def written(path: Path, data: str | bytes) -> Path:
+    data = data.encode() if isinstance(data, str) else data
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def test_every_shape_gives_the_same_articles(tmp_path: Path) -> None:
+    one, two = jats(pmcid=1), jats("<p>Other.</p>", pmcid=2)
+    sets = {
+        "articles": f"<articles>{one}{two}</articles>",
+        "efetch": f"{DOCTYPE.replace('article ', 'pmc-articleset ')}<pmc-articleset>{one}{two}</pmc-articleset>",
+        "oai": "<OAI-PMH xmlns='http://www.openarchives.org/OAI/2.0/'><ListRecords>"
+        + "".join(
+            f"<record><header/><metadata>{each}</metadata></record>"
+            for each in (
+                one.replace("<article ", "<article xmlns='j' ", 1),
+                two.replace("<article ", "<article xmlns='j' "),
+            )
+        )
+        + "</ListRecords></OAI-PMH>",
+    }
+    found = {}
+    for name, xml in sets.items():
+        for suffix in (".xml", ".xml.gz"):
+            found[name + suffix] = all_of(written(tmp_path / f"{name}{suffix}", xml))
+            assert [article.place for article in found[name + suffix]] == ["#1", "#2"]
+    members = [("PMC001xxxxxx/PMC1.xml", one.encode()), ("PMC001xxxxxx/PMC2.nxml", two.encode())]
+    for name in ("a.tar", "a.tar.gz", "a.tgz"):
+        found[name] = all_of(tarball(tmp_path / name, members))
+        assert [article.place for article in found[name]] == [member for member, _ in members]
+    found["single"] = [
+        *all_of(written(tmp_path / "x.nxml", DOCTYPE + one)), *all_of(written(tmp_path / "y.xml.gz", "\ufeff" + two)),
+    ]  # fmt: skip
+    loose = [("x.nxml", tmp_path / "x.nxml"), ("y.xml.gz", tmp_path / "y.xml.gz")]
+    found["loose"] = list(read_loose(loose, SETTINGS))
+    assert [article.place for article in found["loose"]] == ["x.nxml", "y.xml.gz"]
+    for articles in found.values():
+        assert [(article.kind, article.pmcid, article.text, article.license) for article in articles] == [
+            ("article", 1, "A title\n\nText.", "CC BY"), ("article", 2, "A title\n\nOther.", "CC BY"),
+        ]  # fmt: skip
+
+
+def test_metadata_beside_the_article_wins_over_its_xml(tmp_path: Path) -> None:
+    told = metadata(
+        5, 3, license_code="CC BY-NC 4.0", is_retracted=True, is_manuscript=True, is_historical_ocr=True, pmid=8
+    )
+    for order in (1, -1):
+        members = [("PMC5.3.json", told), ("PMC5.3.xml", jats(pmcid=5).encode())][::order]
+        (article,) = all_of(tarball(tmp_path / "a.tar.gz", members))
+        assert (article.pmcid, article.version, article.pmid, article.title) == (5, 3, 8, "A title")
+        assert (article.license, article.license_from) == ("CC BY-NC", "metadata")
+        assert article.retracted and article.manuscript and article.historical_ocr
+
+
+def test_the_xml_tells_the_licence_where_the_metadata_name_none(tmp_path: Path) -> None:
+    for code in (None, "", "NO-CC CODE"):
+        members = [("PMC5.1.json", metadata(5, license_code=code)), ("PMC5.1.xml", jats(pmcid=5).encode())]
+        (article,) = all_of(tarball(tmp_path / "a.tar.gz", members))
+        assert (article.license, article.license_from) == ("CC BY", "xml")
+
+
+def test_metadata_without_a_text_is_a_record_of_its_own(tmp_path: Path) -> None:
+    members = [
+        ("PMC1.1.json", metadata(1, license_code="CC BY-NC", title="Its  title", citation="J. 2019;1:2", pmid=4)),
+        ("PMC2.1.json", metadata(2, error="gone")),
+        ("PMC3.1.json", metadata(3, error="too_large")),
+        ("PMC4.1.json", b"{"),
+        ("PMC5.1.json", metadata(5)), ("PMC5.1.xml", jats(pmcid=5, front="").encode()),
+        ("PMC6.1.json", b"[]"), ("PMC6.1.xml", jats(pmcid=6).encode()),
+        ("PMC7.2.xml", jats(pmcid=7).encode()),
+    ]  # fmt: skip
+    articles = all_of(tarball(tmp_path / "pmc-00000.tar.gz", members))
+    assert [(article.kind, article.pmcid, article.version) for article in articles] == [
+        ("not_fetched", 1, 1), ("gone", 2, 1), ("too_large", 3, 1), ("malformed", 4, 1), ("article", 5, 1),
+        ("malformed", 6, 1), ("article", 7, 2),
+    ]  # fmt: skip
+    first = articles[0]
+    assert (first.license, first.title, first.year, first.pmid, first.text) == ("CC BY-NC", "Its title", 2019, 4, "")
+    assert "JSON" in str(articles[3].detail) and "JSON" in str(articles[5].detail)
+
+
+@pytest.mark.parametrize("head", ["Article File,Article Citation,Accession ID,Last Updated (x),PMID,License,Retracted",
+                                  "File,Citation,Accession ID,Last Updated,PMID,License"])  # fmt: skip
+def test_a_file_list_tells_licences_and_retractions(tmp_path: Path, head: str) -> None:
+    rows = 'f,"J, 2",PMC2,2020-01-01,5,CC BY-NC,yes\nf,J,PMC1,2020-01-01,,CC0,no\nf,J,PMC3,2020,,NO-CC CODE,no\n'
+    listed = written(tmp_path / "a.filelist.csv", f"{head}\n{rows}")
+    path = tarball(tmp_path / "a.tar.gz", [(f"x/PMC{pmcid}.xml", jats(pmcid=pmcid).encode()) for pmcid in range(1, 5)])
+    articles = all_of(path, lists=[listed])
+    assert [(article.license, article.license_from) for article in articles] == [
+        ("CC0", "metadata"), ("CC BY-NC", "metadata"), ("CC BY", "xml"), ("CC BY", "xml"),
+    ]  # fmt: skip
+    assert [article.retracted for article in articles] == [False, "Retracted" in head, False, False]
+    with pytest.raises(Refused, match="no columns"):
+        all_of(path, lists=[written(tmp_path / "b.csv", "a,b\n")])
+
+
+def bad_members() -> dict[str, tuple[bytes, str, str]]:
+    """Name → what it holds, the kind that it is given, and a word of the reason."""
+    good = (DOCTYPE + jats()).encode()
+    return {
+        "cut.xml": (good[:-20], "malformed", "not well-formed"),
+        "amp.xml": (good.replace(b"Text.", b"a & b"), "malformed", "not well-formed"),
+        "bomb.xml": (f"{BOMB}{jats('<p>&b;</p>')}".encode(), "malformed", "declares entities"),
+        "entity.xml": (good.replace(b"Text.", b"&alpha;"), "malformed", "alpha"),
+        "bare.xml": (jats("<p>&alpha;</p>").encode(), "malformed", "alpha"),
+        "latin.xml": (good.replace(b"Text.", "Müller".encode("latin-1")), "encoding", "not in the encoding"),
+        "utf16.xml": (jats().encode("utf-16"), "encoding", "UTF-16"),
+        "named.xml": (good.replace(b"UTF-8", b"EBCDIC-US"), "encoding", "EBCDIC-US"),
+        "page.xml": (b"<html><body>503</body></html>", "not_jats", "html"),
+        "text.xml": (b"no XML at all", "not_jats", "not to be found"),
+        "empty.xml": (b"", "not_jats", "empty"),
+        "set.xml": (f"<articles>{jats()}<article></articles>".encode(), "malformed", "not well-formed"),
+        "deep.xml": (jats("<sec>" * 400 + "</sec>" * 400).encode(), "malformed", "epth"),
+        "deep-inline.xml": (jats(f"<p>{'<sup>' * 240}x{'</sup>' * 240}</p>").encode(), "malformed", "deeply"),
+        "damaged.xml.gz": (gzip.compress(good)[:-12], "malformed", "gzip"),
+    }
+
+
+def test_a_bad_member_of_a_tarball_or_a_bundle_costs_nothing_but_itself(tmp_path: Path) -> None:
+    bad = bad_members()
+    members = [("first.xml", jats(pmcid=1).encode())]
+    members += [(name, data) for name, (data, _, _) in bad.items()]
+    members += [("last.xml", jats(pmcid=2).encode())]
+    (tmp_path / "loose").mkdir()
+    for name, data in members:
+        (tmp_path / "loose" / name).write_bytes(data)
+    loose = [(name, tmp_path / "loose" / name) for name, _ in members]
+    for articles in (all_of(tarball(tmp_path / "a.tar.gz", members)), list(read_loose(loose, SETTINGS))):
+        assert [article.place for article in articles] == [name for name, _ in members]
+        assert (articles[0].pmcid, articles[-1].pmcid) == (1, 2)
+        for article in articles[1:-1]:
+            _, kind, word = bad[article.place]
+            assert article.kind == kind and word in str(article.detail), article
+            assert article.text == ""
+
+
+def test_names_and_links_that_lead_elsewhere_are_not_followed(tmp_path: Path) -> None:
+    link = tarfile.TarInfo("link.xml")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    hard = tarfile.TarInfo("hard.nxml")
+    hard.type, hard.linkname = tarfile.LNKTYPE, "../a.xml"
+    folder = tarfile.TarInfo("PMC1")
+    folder.type = tarfile.DIRTYPE
+    data = jats().encode()
+    path = tarball(
+        tmp_path / "a.tar.gz",
+        [link, hard, folder, ("/absolute.xml", data), ("a/../../b.xml", data), ("PMC1/x.jpg", b"."),
+         ("PMC1/y.pdf", b"."), ("PMC1/z.txt", b"."), ("PMC1/table.json", b"{}"), ("good.xml", data)],
+    )  # fmt: skip
+    passed_over: Counter[str] = Counter()
+    articles = all_of(path, passed_over=passed_over)
+    assert [article.kind for article in articles] == ["unsafe_member"] * 4 + ["article"]
+    assert passed_over == {"/": 1, ".jpg": 1, ".pdf": 1, ".txt": 1, ".json": 1}
+
+
+class Padding(io.RawIOBase):
+    """Spaces without end."""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        return b" " * size
+
+
+def test_an_article_beyond_all_measure_is_never_held_in_memory(tmp_path: Path) -> None:
+    huge = tarfile.TarInfo("huge.xml")
+    huge.size = 70 << 20
+    path = tmp_path / "a.tar.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file, tarfile.open(fileobj=file, mode="w|") as archive:
+        archive.addfile(huge, Padding())
+        good = tarfile.TarInfo("good.xml")
+        good.size = len(jats().encode())
+        archive.addfile(good, io.BytesIO(jats().encode()))
+    assert [article.kind for article in all_of(path)] == ["too_large", "article"]
+    with gzip.open(tmp_path / "huge.xml.gz", "wb", compresslevel=1) as file:
+        for _ in range(70):
+            file.write(b"<article>" + b" " * (1 << 20))
+    assert [article.kind for article in all_of(tmp_path / "huge.xml.gz")] == ["too_large"]
+    packed = (tmp_path / "huge.xml.gz").read_bytes()
+    assert [article.kind for article in all_of(tarball(tmp_path / "b.tar", [("x.xml.gz", packed)]))] == ["too_large"]
+    with gzip.open(tmp_path / "set.xml.gz", "wb", compresslevel=1) as file:
+        file.write(f"<articles>{jats()}<article>".encode())
+        for _ in range(70):
+            file.write(b"<p>" + b"a" * (1 << 20) + b"</p>")
+    with pytest.raises(Refused, match="64 MB without the end"):
+        all_of(tmp_path / "set.xml.gz")
+
+
+def test_a_damaged_container_is_refused_whole(tmp_path: Path) -> None:
+    members = [(f"PMC{pmcid}.xml", jats(f"<p>{'word ' * 2000}</p>", pmcid=pmcid).encode()) for pmcid in range(6)]
+    packed = tarball(tmp_path / "good.tar.gz", members).read_bytes()
+    plain = gzip.decompress(packed)
+    size = 512 + -(-len(members[0][1]) // 512) * 512
+    damaged = {
+        "cut.tar.gz": packed[: len(packed) // 2],
+        "crc.tar.gz": packed[:-8] + bytes(8),
+        "tail.tar.gz": packed + b"garbage",
+        "header.tar.gz": gzip.compress(plain[: size * 3] + b"x" * 512 + plain[size * 3 + 512 :]),
+        "short.tar": plain[: size * 3 + 700],
+        "at-a-header.tar": plain[: size * 3],
+        "two.tar": plain + plain,
+        "zeros.tar": plain[:size] + bytes(1024) + plain[size:],
+        "set.xml": f"<articles>{jats()}".encode(),
+        "wrong-set.xml.gz": gzip.compress(f"<articles>{jats()}</article>".encode()),
+        "none.xml": b"<articles></articles>",
+        "latin-set.xml": f"<articles>{jats('<p>Müller</p>')}</articles>".encode("latin-1"),
+        "cut.xml.gz": gzip.compress(jats("<p>word</p>" * 9999).encode())[:-9],
+    }
+    assert len(all_of(tmp_path / "good.tar.gz")) == 6
+    for name, data in damaged.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(Refused):
+            all_of(tmp_path / name)
+            pytest.fail(name)
+
+
+def test_the_sample_has_every_shape_and_is_the_same_every_time(tmp_path: Path) -> None:
+    names = write_articles(tmp_path / "a", Sample(articles=40))
+    assert names == write_articles(tmp_path / "b", Sample(articles=40))
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    kinds: Counter[str] = Counter()
+    for name in names:
+        if not name.endswith(".csv"):
+            kinds.update(article.kind for article in all_of(tmp_path / "a" / name))
+    assert kinds == {"article": 40, "not_fetched": 1}
+
+
+PIECES = (
+    b"<",
+    b">",
+    b"&",
+    b"&x;",
+    b"</p>",
+    b"<p>",
+    b"<article>",
+    b"</article>",
+    b"\x00",
+    b"\xff",
+    b"<![CDATA[",
+    b"<!--",
+)
+
+
+def damaged(random: Random, data: bytes) -> bytes:
+    """Bits flipped, pieces put in, a part taken out, or the rest cut off."""
+    changed = bytearray(data)
+    place = random.randrange(len(changed))
+    match random.randrange(4):
+        case 0:
+            changed[place] ^= 1 << random.randrange(8)
+        case 1:
+            changed[place:place] = random.choice(PIECES)
+        case 2:
+            del changed[place : place + random.randrange(1, 700)]
+        case 3:
+            del changed[place:]
+    return bytes(changed)
+
+
+def outcome(path: Path, least: int) -> str:
+    """``refused``, ``read`` or ``bad``; a container that is not refused has lost no record."""
+    try:
+        articles = all_of(path)
+    except Refused:
+        return "refused"
+    assert len(articles) >= least, (path, len(articles))
+    return "read" if all(article.kind == "article" for article in articles) else "bad"
+
+
+def test_damage_anywhere_is_told_and_never_crashes_or_loses_a_record_in_silence(tmp_path: Path) -> None:
+    random = Random(2)
+    members = [
+        (f"PMC{pmcid}.1.xml", jats(f"<sec><title>T</title><p>Words [{pmcid}]</p></sec>", pmcid=pmcid).encode())
+        for pmcid in range(1, 9)
+    ]
+    packed = tarball(tmp_path / "a.tar.gz", members).read_bytes()
+    shapes = [
+        ("a.tar.gz", packed, 8), ("a.tar", gzip.decompress(packed), 8), ("PMC1.1.xml", members[0][1], 1),
+        ("PMC1_PMC9.xml", b"<articles>" + b"".join(data for _, data in members) + b"</articles>", 1),
+    ]  # fmt: skip
+    outcomes: Counter[str] = Counter()
+    for _ in range(600):
+        name, data, least = random.choice(shapes)
+        path = tmp_path / name
+        path.write_bytes(damaged(random, data))
+        outcomes[outcome(path, least)] += 1
+    assert min(outcomes[name] for name in ("read", "refused", "bad")) > 20, outcomes
