@@ -65,7 +65,7 @@ class _SoundSections:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 takes ``1e-4`` for a string; users of Composer write it as a number. A date stays the text that it is."""
+    """YAML 1.1 takes ``1e-4`` for a string; users of Composer write it as a number. A date stays text."""
 
 
 _Loader.yaml_implicit_resolvers = {

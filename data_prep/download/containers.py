@@ -87,7 +87,7 @@ def fetch_pmc(
     )
     for name in ("changed", "gone", "too_large", "malformed", "without_xml"):
         if total[name]:
-            say(f"download: {total[name]} PMC articles {EXPLAINED[name]}")
+            say(f"download: {total[name]} PMC article(s) {EXPLAINED[name]}")
     return {
         "containers": len(containers), "inventory": origin["source"], "inventory_sha256": origin["sha256"],
         **{name: total[name] for name in COUNTS},
@@ -95,7 +95,7 @@ def fetch_pmc(
 
 
 EXPLAINED = {
-    "changed": "or their metadata are newer in the bucket than in the inventory; they were taken as they are now",
+    "changed": "(their metadata or text) are newer in the bucket than in the inventory; taken as they are now",
     "gone": "are listed in the inventory but no longer in the bucket",
     "too_large": "are larger than any article that is read; left out",
     "malformed": "have metadata that cannot be read; left out",

@@ -60,16 +60,16 @@ class Mirror:
             raise UserError(f"{url}: lists no file named pubmedYYnNNNN.xml.gz with its .md5; {REMEDY}")
         return sorted(found.keys() & checked, key=lambda name: found[name])
 
-    def checksum(self, url: str) -> tuple[str, str]:
-        """The MD5 of a file, by the ``.md5`` beside it, and that file's text."""
+    def checksum(self, url: str) -> str:
+        """The MD5 of a file, by the ``.md5`` beside it."""
         name = url.rpartition("/")[2]
 
-        def attempt() -> tuple[str, str]:
+        def attempt() -> str:
             text = self._text(f"{url}.md5")
             match = CHECKSUM.match(text.strip())
             if match is None or (match["openssl"] or match["md5sum"] or name) != name:
                 raise Transient(f"holds no MD5 checksum of {name}, but {text.strip()[:60]!r}")
-            return match["md5"].lower(), text
+            return match["md5"].lower()
 
         return self._insist(attempt, f"{url}.md5")
 

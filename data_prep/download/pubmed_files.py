@@ -51,7 +51,7 @@ def fetch_pubmed(download: Path, folder: Path, settings: DownloadPubmed) -> dict
         UserError: a file could not be had. What was fetched stays, and the next run goes on from there.
     """
     listing = download / LISTING
-    files = _frozen(listing, folder, settings)
+    files = _frozen(listing, settings)
     _refuse_others(folder, {file.path for file in files})
     checked = _Checked(download / CHECKED)
     waiting = [file for file in files if not checked.knows(folder / file.path, file)]
@@ -64,8 +64,11 @@ def fetch_pubmed(download: Path, folder: Path, settings: DownloadPubmed) -> dict
     with progress(f"download {len(waiting)} PubMed files", sum(sizes) if all(sizes) else None, "bytes") as advance:
 
         def fetch(file: Listed) -> Listed | None:
+            place = folder / file.path
+            # As NLM writes it; before the file, so that none ever lies there that parse could not check.
+            storage.write_bytes(f"{place}.md5", f"MD5({place.name})= {file.md5}\n".encode())
             try:
-                mirror.fetch(file.url, folder / file.path, file.md5, advance)
+                mirror.fetch(file.url, place, file.md5, advance)
             except NotThere as error:
                 gone.append(str(error))
                 return None
@@ -89,7 +92,7 @@ def folder_name(url: str) -> str:
     return urllib.parse.urlsplit(url).path.rstrip("/").rpartition("/")[2]
 
 
-def _frozen(listing: Path, folder: Path, settings: DownloadPubmed) -> list[Listed]:
+def _frozen(listing: Path, settings: DownloadPubmed) -> list[Listed]:
     asked = {"urls": settings.urls, "newest": settings.newest}
     if listing.exists():
         try:
@@ -98,14 +101,14 @@ def _frozen(listing: Path, folder: Path, settings: DownloadPubmed) -> list[Liste
                 return [Listed(**file) for file in known["files"]]
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{listing}: is no listing of PubMed files; delete it to have one made") from None
-    files = _list(folder, settings)
+    files = _list(settings)
     content = {"asked": asked, "files": [asdict(file) for file in files]}
     storage.write_bytes(str(listing), json.dumps(content, indent=1).encode())
     return files
 
 
-def _list(folder: Path, settings: DownloadPubmed) -> list[Listed]:
-    """Ask for the folders' pages, then for each file's MD5 (kept beside where the file will lie) and size."""
+def _list(settings: DownloadPubmed) -> list[Listed]:
+    """Ask for the folders' pages, then for each file's MD5 and size."""
     mirror = Mirror(settings)
     found = [(url.rstrip("/") + "/" + name, name) for url in settings.urls for name in mirror.listed(url)]
     found.sort(key=lambda one: _number(one[1]))
@@ -117,10 +120,7 @@ def _list(folder: Path, settings: DownloadPubmed) -> list[Listed]:
 
     def look(one: tuple[str, str]) -> Listed:
         url, name = one
-        md5, text = mirror.checksum(url)
-        path = f"{folder_name(url.rpartition('/')[0])}/{name}"
-        storage.write_bytes(str(folder / f"{path}.md5"), text.encode())
-        return Listed(path, url, md5, mirror.size(url))
+        return Listed(f"{folder_name(url.rpartition('/')[0])}/{name}", url, mirror.checksum(url), mirror.size(url))
 
     with progress("list PubMed files", len(found), "files") as advance:
         files = []

@@ -66,7 +66,7 @@ def inventory(listed: dict[str, bytes], date: str, parts: int = 2) -> dict[str, 
         rows = [
             f'"{BUCKET}","{key}","{date}T00:00:00.000Z","{md5(listed[key])}"\n'
             for key in [*keys[part::parts], *(["metadata/", "metadata/README.txt"] if part == 0 else [])]
-            if key in listed or part == 0 and not listed.setdefault(key, b"")
+            if key in listed or (part == 0 and not listed.setdefault(key, b""))
         ]
         data = gzip.compress("".join(rows).encode(), mtime=0)
         key = f"{REPORTS}/metadata/data/{md5(data)}.csv.gz"
