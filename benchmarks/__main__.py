@@ -19,6 +19,7 @@ from base.errors import run_command
 BENCHMARKS = {  # name: (module, what it measures)
     "training": ("benchmarks.training", "tokens per CPU-second: our Trainer run, a bare loop, transformers' GPT-2"),
     "check": ("benchmarks.check", "seconds of `train.py --check` and of every `--help`"),
+    "pmc_download": ("benchmarks.pmc_download", "CPU per article and requests a second from a bucket of PMC"),
     "quickstart": ("benchmarks.quickstart", "seconds by part and peak memory of the whole recipe"),
 }
 PACKAGES = ("torch", "mosaicml", "mosaicml-streaming", "transformers", "tokenizers")

@@ -31,6 +31,7 @@ DATE = re.compile(r"\d{4}-\d\d-\d\d")
 KEY = r"^metadata/PMC(?P<pmcid>\d{1,9})\.(?P<version>\d{1,4})\.json$"
 PREFIX = len(b"metadata/PMC")
 ROWS = 200_000  # written at a time
+SCHEMA = pa.schema([("pmcid", pa.int32()), ("version", pa.int32()), ("etag", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -162,60 +163,55 @@ def _parts(place: str, manifest: bytes, fetch: Any) -> pa.Table:
 
 
 def _table(data: bytes, columns: list[str], place: str) -> pa.Table:
-    """Rows that are an article's metadata: pmcid, version, etag, modified. No ``columns``: the file has a header."""
+    """Rows that are an article's metadata: pmcid, version, etag. No ``columns``: the file has a header."""
     source: Any = pa.BufferReader(data)
     if data[:2] == b"\x1f\x8b":
         source = pa.CompressedInputStream(source, "gzip")
+    text = {name: pa.string() for name in (*columns, "key", "etag")}
     try:
-        table = pa_csv.read_csv(
+        with pa_csv.open_csv(  # in blocks: the whole text at once would take gigabytes
             source,
             read_options=pa_csv.ReadOptions(column_names=columns or None),
-            convert_options=pa_csv.ConvertOptions(
-                column_types={name: pa.string() for name in (*columns, "key", "etag")}
-            ),
-        )
-        table = table.rename_columns([name.lower() for name in table.column_names])
-        key, etag = table["key"], pc.utf8_trim(table["etag"], '"')
-    except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, OSError) as error:
+            convert_options=pa_csv.ConvertOptions(column_types=text),
+        ) as blocks:
+            return pa.Table.from_batches([_articles(block) for block in blocks], schema=SCHEMA)
+    except (pa.ArrowInvalid, KeyError, OSError) as error:
         raise UserError(f"{place}: cannot be read as a CSV file of keys and ETags: {error}") from None
-    modified = table["lastmodifieddate"] if "lastmodifieddate" in table.column_names else etag
-    found = pc.extract_regex(key, KEY)
+
+
+def _articles(block: pa.RecordBatch) -> pa.RecordBatch:
+    given = {name.lower(): block.column(index) for index, name in enumerate(block.schema.names)}
+    found = pc.extract_regex(given["key"], KEY)
     mask = pc.is_valid(found)
-    if "islatest" in table.column_names:  # a bucket that keeps old versions lists them too
-        mask = pc.and_(mask, pc.equal(table["islatest"], "true"))
-    if "isdeletemarker" in table.column_names:
-        mask = pc.and_(mask, pc.equal(table["isdeletemarker"], "false"))
-    taken = pa.table(
-        {
-            "pmcid": pc.cast(pc.struct_field(found, "pmcid"), pa.int32()),
-            "version": pc.cast(pc.struct_field(found, "version"), pa.int32()),
-            "etag": etag,
-            "modified": modified,
-        }
-    )
-    return taken.filter(mask)
+    if "islatest" in given:  # a bucket that keeps old versions lists them too
+        mask = pc.and_(mask, pc.equal(given["islatest"], "true"))
+    if "isdeletemarker" in given:
+        mask = pc.and_(mask, pc.equal(given["isdeletemarker"], "false"))
+    number = [pc.cast(pc.struct_field(found, name), pa.int32()) for name in ("pmcid", "version")]
+    etag = pc.utf8_trim(given["etag"], '"')
+    return pa.RecordBatch.from_arrays([*number, etag], schema=SCHEMA).filter(mask)
 
 
 def _write(table: pa.Table, path: Path) -> int:
-    """Sort and write; of a key that is listed twice the newest counts. Returns the number of entries."""
+    """Sort and write; a key that is listed twice counts once. Returns the number of entries."""
     if table.num_rows == 0:
         raise UserError("the inventory lists no metadata/PMC<id>.<version>.json")
-    order = pc.sort_indices(table, [(name, "ascending") for name in ("pmcid", "version", "modified")])
-    table = table.drop_columns("modified").take(order)
-    last = np.ones(table.num_rows, dtype=bool)
-    last[:-1] = False
+    table = table.combine_chunks()
+    order = pc.sort_indices(table, [(name, "ascending") for name in SCHEMA.names])
+    again = np.zeros(table.num_rows, dtype=bool)
+    again[1:] = True
     for name in ("pmcid", "version"):
-        column = table[name].to_numpy()
-        last[:-1] |= column[1:] != column[:-1]
-    table = table.filter(pa.array(last))
+        column = table[name].take(order).to_numpy()
+        again[1:] &= column[1:] == column[:-1]
+    order = order.filter(pa.array(~again))
     with storage.write_aside(path) as aside, open(aside, "wb") as file:
         file.write(b"key,etag\n")
-        for batch in table.to_batches(ROWS):
-            rows = zip(*(batch.column(index).to_pylist() for index in range(3)), strict=True)
+        for first in range(0, len(order), ROWS):
+            rows = zip(*table.take(order.slice(first, ROWS)).to_pydict().values(), strict=True)
             file.write(
                 "".join(f"metadata/PMC{pmcid}.{version}.json,{etag}\n" for pmcid, version, etag in rows).encode()
             )
-    return table.num_rows
+    return len(order)
 
 
 def _last(key: str) -> str:
