@@ -139,10 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
             return self._send(503, {"Retry-After": "0"} if trouble == "503 now" else {}, body)
         if trouble == "reset":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-            self.close_connection = True
-            return None
+            return self._reset()
         if trouble == "403":
             return self._send(403, {}, b"<Error><Code>AccessDenied</Code><Message>No.</Message></Error>")
         if trouble == "slow":
@@ -157,7 +154,14 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[:-1] + bytes([body[-1] ^ 1])
         if trouble == "huge":
             return self._send(200, headers, body, length=65 << 20)
-        return self._send(answer.status, headers, body, cut=trouble == "cut")
+        self._send(answer.status, headers, body, cut=trouble.startswith("cut"))
+        return self._reset() if trouble == "cut and reset" else None
+
+    def _reset(self) -> None:
+        self.wfile.flush()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
 
     def _send(
         self, status: int, headers: dict[str, str], body: bytes, cut: bool = False, length: int | None = None

@@ -93,8 +93,7 @@ class Handler(BaseHTTPRequestHandler):
         if trouble.startswith("503"):
             return self._answer(503, b"busy", {"Retry-After": trouble[4:]} if trouble[4:] else {})
         if trouble == "reset":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            return self.connection.close()
+            return self._reset()
         if trouble == "web page":
             return self._answer(200, b"<html>Please log in</html>", {"Content-Type": "text/html"})
         if path not in self.server.files:
@@ -111,7 +110,12 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"ETag": etag} | ({"Content-Range": f"bytes {first}-{len(data) - 1}/{len(data)}"} if first else {})
         if trouble == "slow":
             time.sleep(0.2)
-        return self._answer(206 if first else 200, body, headers, cut=len(body) // 2 if trouble == "cut" else None)
+        self._answer(206 if first else 200, body, headers, cut=len(body) // 2 if "cut" in trouble else None)
+        return self._reset() if trouble == "cut and reset" else None
+
+    def _reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int | None = None) -> None:
         self.send_response(status)
@@ -159,6 +163,12 @@ def test_a_busy_server_is_asked_again_and_a_cut_body_is_gone_on_with(served: Ser
     assert (tmp_path / NAME).read_bytes() == served.files[f"updatefiles/{NAME}"]
     assert [wanted for _, wanted in served.log] == [None, None, "bytes=150000-", "bytes=150000-", "bytes=225000-"]
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+def test_connections_that_are_reset_midway_do_no_harm(served: Server, tmp_path: Path) -> None:
+    served.trouble[NAME] = ["cut and reset"] * 4
+    get(served, tmp_path / NAME)
+    assert (tmp_path / NAME).read_bytes() == served.files[f"updatefiles/{NAME}"]
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
