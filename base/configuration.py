@@ -65,9 +65,13 @@ class _SoundSections:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 takes ``1e-4`` for a string; users of Composer write it as a number."""
+    """YAML 1.1 takes ``1e-4`` for a string; users of Composer write it as a number. A date stays text."""
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(

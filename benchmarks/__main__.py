@@ -24,6 +24,7 @@ BENCHMARKS = {  # name: (module, what it measures)
     "scale": ("benchmarks.scale", "memory and seconds of the decisions about all of PubMed and PMC at once"),
     "check": ("benchmarks.check", "seconds of `train.py --check` and of every `--help`"),
     "parse": ("benchmarks.parse", "CPU microseconds a PubMed citation: ours, from trees alone, pubmed_parser; memory"),
+    "pmc_download": ("benchmarks.pmc_download", "CPU per article and requests a second from a bucket of PMC"),
     "quickstart": ("benchmarks.quickstart", "seconds by part and peak memory of the whole recipe"),
 }
 PACKAGES = (

@@ -1,5 +1,6 @@
 """The configuration of data preparation. Every key is explained in ``yamls/data/biomedlm.yaml``."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,8 @@ from base.configuration import Schema, Section
 from base.storage import is_remote
 
 NLM = "https://ftp.ncbi.nlm.nih.gov/pubmed/"
-FETCHED = ("ncbi", "sample")  # words instead of a place: what the download stage gets or makes
+FETCHED = ("ncbi", "sample")  # words instead of a place for pubmed: what the download stage gets or makes
+FETCHED_PMC = ("pmc-oa", "sample")  # the same for pmc
 
 Name = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -41,11 +43,12 @@ class DownloadPubmed(Section):
 class DownloadPmc(Section):
     bucket: Annotated[str, Field(pattern="^s3://")] = "s3://pmc-oa-opendata"
     endpoint: Url | None = None
+    anonymous: bool = True
     inventory: Name = "newest"
     articles: Positive | None = None
-    articles_per_container: Positive = 20_000
+    ids_per_container: Positive = 20_000
     connections: Annotated[int, Field(ge=1, le=512)] = 64
-    attempts: Positive = 6
+    attempts: Positive = 10
     timeout_seconds: Positive = 60
 
 
@@ -172,12 +175,22 @@ class DataConfiguration(Schema):
 
     @classmethod
     def cross_checks(cls) -> list[Callable[[Any], Iterable[tuple[str, str]]]]:
-        return [_some_input, _tokenizer_has_text, _work_is_local, _schemes, _ranks]
+        return [_some_input, _mirror_folders, _tokenizer_has_text, _work_is_local, _schemes, _ranks]
 
 
 def _some_input(configuration: DataConfiguration) -> Iterable[tuple[str, str]]:
     if configuration.pubmed is None and configuration.pmc is None:
         yield "pubmed", "give pubmed, pmc or both: a file, folder or glob"
+
+
+def _mirror_folders(configuration: DataConfiguration) -> Iterable[tuple[str, str]]:
+    urls = configuration.download.pubmed.urls
+    names = [url.rstrip("/").rpartition("/")[2] for url in urls]
+    for url, name in zip(urls, names, strict=True):
+        if url.rstrip("/").count("/") < 3 or not re.fullmatch(r"\w[\w.-]*", name):
+            yield "download.pubmed.urls", f"{url}: must end in the name of a folder, which the files keep on disk"
+        elif names.count(name) > 1:
+            yield "download.pubmed.urls", f"{url}: another one ends in {name} as well; on disk they would be one folder"
 
 
 def _tokenizer_has_text(configuration: DataConfiguration) -> Iterable[tuple[str, str]]:

@@ -1,13 +1,18 @@
-"""Stage ``download``: ``pubmed=ncbi`` fetches files, ``pubmed=sample`` makes some; where a place is given, nothing."""
+"""Stage ``download``: what is not given as a place is fetched or made, into folders of ``work/download``.
 
-from concurrent.futures import ThreadPoolExecutor
+``pubmed=ncbi`` fetches NLM's files into ``pubmed/``; ``pmc=pmc-oa`` packs the articles of NLM's bucket into ``pmc/``;
+``sample`` makes either up, in folders of its own, so that a try-out never stands beside what was fetched.
+"""
+
+from pathlib import Path
 from typing import Any
 
-from base.progress import progress, say
-from data_prep.download.mirror import fetch, newest_files
+from base.progress import say
+from data_prep.download.containers import fetch_pmc
+from data_prep.download.pubmed_files import fetch_pubmed
 from data_prep.download.sample import write_sample
-from data_prep.schema import FETCHED
-from data_prep.stage import Job, Stage
+from data_prep.schema import FETCHED, FETCHED_PMC
+from data_prep.stage import Job, Stage, remove
 
 FOLDER = "download"  # in the work folder
 
@@ -16,50 +21,84 @@ def input_place(job: Job) -> str:
     """Where the PubMed files lie, for the stages that follow."""
     pubmed = job.configuration.pubmed
     assert pubmed is not None
-    return str(job.work / FOLDER) if pubmed in FETCHED else pubmed
+    return str(_folder(job, "pubmed", pubmed)) if pubmed in FETCHED else pubmed
+
+
+def pmc_place(job: Job) -> str:
+    """Where the full texts lie, for the stages that follow."""
+    pmc = job.configuration.pmc
+    assert pmc is not None
+    return str(_folder(job, "pmc", pmc)) if pmc in FETCHED_PMC else pmc
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Fetch or make the files in ``work/download``."""
-    folder = job.work / FOLDER
-    configuration = job.configuration
-    if configuration.pubmed not in FETCHED:
-        say(f"download: nothing to do, the files are in {configuration.pubmed}")
-        return {"fetched": 0}
+    """Fetch or make the files; returns a summary by kind of input."""
+    summary: dict[str, Any] = {}
+    if job.configuration.pubmed is not None:
+        summary["pubmed"] = _get_pubmed(job, job.configuration.pubmed)
+    if job.configuration.pmc is not None:
+        summary["pmc"] = _get_pmc(job, job.configuration.pmc)
+    return summary
+
+
+def _get_pubmed(job: Job, word: str) -> dict[str, Any]:
+    if word not in FETCHED:
+        say(f"download: nothing to do for pubmed, the files are in {word}")
+        return {"files": 0}
+    if word == "sample":
+        names = write_sample(_emptied(job, "pubmed"), job.configuration.sample)
+        return {"files": len(names)}
+    folder = _folder(job, "pubmed", word)
     folder.mkdir(parents=True, exist_ok=True)
-    if configuration.pubmed == "sample":
-        names = write_sample(folder, configuration.sample)
-    else:
-        settings = configuration.download.pubmed
-        url = settings.urls[-1]
-        names = newest_files(url, settings.newest or 1, settings.attempts, settings.timeout_seconds)
-        with (
-            progress(f"download from {url}", None, "bytes") as advance,
-            ThreadPoolExecutor(settings.connections) as pool,
-        ):
-            list(
-                pool.map(
-                    lambda name: fetch(
-                        url.rstrip("/") + "/" + name, folder / name, settings.attempts,
-                        settings.timeout_seconds, advance,
-                    ),
-                    names,
-                )
-            )  # fmt: skip
-    for other in folder.iterdir():  # of an earlier run with other settings; parse would take them in
-        if other.name.removesuffix(".md5") not in names:
-            other.unlink()
-    return {"fetched": len(names), "names": names}
+    return fetch_pubmed(job.work / FOLDER, folder, job.configuration.download.pubmed)
+
+
+def _get_pmc(job: Job, word: str) -> dict[str, Any]:
+    if word not in FETCHED_PMC:
+        say(f"download: nothing to do for pmc, the files are in {word}")
+        return {"files": 0}
+    if word == "sample":
+        from data_prep.download.sample_articles import write_articles
+
+        return {"files": len(write_articles(_emptied(job, "pmc"), job.configuration.sample))}
+    folder = _folder(job, "pmc", word)
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = job.configuration
+    return fetch_pmc(job.work / FOLDER, folder, configuration.download.pmc, configuration.select, job.executor)
+
+
+def _folder(job: Job, name: str, word: str) -> Path:
+    return job.work / FOLDER / (f"{name}-sample" if word == "sample" else name)
+
+
+def _emptied(job: Job, name: str) -> Path:
+    """The folder of what is made, without what other settings have made: parse would take that in too."""
+    folder = _folder(job, name, "sample")
+    remove(folder)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def depends_on(job: Job) -> Any:
-    """The place, or what decides which files are fetched or made."""
+    """What decides which files are fetched or made. Places are the business of the stages that read them.
+
+    The listing of PubMed's files and the inventory of PMC's articles are frozen in the work folder and so not asked
+    for here: deleting them, like any other file there, has the stage done again.
+    """
     configuration = job.configuration
+    pubmed: Any = "place"
     if configuration.pubmed == "sample":
-        return ["sample", configuration.sample.model_dump()]
-    if configuration.pubmed == "ncbi":
-        return ["ncbi", configuration.download.pubmed.urls, configuration.download.pubmed.newest]
-    return ["place"]  # the files themselves are the business of the stage that reads them
+        pubmed = ["sample", configuration.sample.model_dump()]
+    elif configuration.pubmed == "ncbi":
+        pubmed = ["ncbi", configuration.download.pubmed.urls, configuration.download.pubmed.newest]
+    pmc: Any = "place"
+    if configuration.pmc == "sample":
+        pmc = ["sample", configuration.sample.model_dump()]
+    elif configuration.pmc == "pmc-oa":
+        settings, select = configuration.download.pmc, configuration.select
+        pmc = ["pmc-oa", settings.bucket, settings.inventory, settings.articles, settings.ids_per_container]
+        pmc += [select.license, select.manuscripts]
+    return [pubmed, pmc]
 
 
 STAGE = Stage("download", needs=(), depends_on=depends_on, run=run, scratch=(FOLDER,))

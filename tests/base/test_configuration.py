@@ -141,6 +141,10 @@ def test_an_environment_variable_is_taken_or_its_default_or_it_is_a_fault(load, 
     assert "run.yaml:5: folder" in message and "RECIPE_FOLDER" in message and "default" in message
 
 
+def test_a_date_stays_text(load):
+    assert load(SOUND, "folder=2026-09-14").folder == "2026-09-14"
+
+
 def test_an_interpolation_to_nowhere_is_a_fault_beside_the_others(load):
     message = faults(load, SOUND + "folder: ${nowhere}\nbatch: x\n")
     assert "folder" in message and "nowhere" in message and "batch" in message
