@@ -1,176 +1,209 @@
-"""Stage ``parse``: each PubMed file → ``work/parsed/NAME.parquet``, one row a record or deletion, in the file's order.
+"""Stage ``parse``: each input file → ``work/parsed/SOURCE/NAME.parquet``, one row a record, in the file's order.
 
-Beside it, written last, ``NAME.parquet.json``: ``{"key", "records", "deletions", "refused"}``. A file that is refused
-(``refused`` is the reason) has no rows: **none of its records is used**, for what a damaged file still shows may be a
-half-written record, and which half is missing cannot be known. All other files are used.
+Beside it, written last, ``NAME.parquet.json``: what came of the file. A PubMed file that is refused has no rows: **none
+of its records is used**, for what a damaged file still shows may be a half-written record, and which half is missing
+cannot be known. In tarballs and folders of full texts each article stands alone (``article_files.py``). All other files
+are used.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from base import storage
 from base.errors import UserError
 from base.progress import progress, say
-from data_prep.download.stage import input_place
+from data_prep.download.stage import input_place, pmc_place
+from data_prep.parse.article_files import read_articles, read_loose
 from data_prep.parse.pubmed import read_pubmed
-from data_prep.parse.pubmed_record import AbstractRules, Deletion, Record
+from data_prep.parse.pubmed_record import AbstractRules
 from data_prep.parse.refusal import Refused
-from data_prep.parse.sources import Source, find_sources
+from data_prep.parse.rows import Counts, write_articles, write_citations
+from data_prep.parse.sources import Source, find_article_sources, find_sources
+from data_prep.schema import ParsePmc, ParsePubmed
 from data_prep.stage import Job, Stage, digest, remove
 
-VERSION = 2  # of the rules by which text is taken from XML: raise it when they change
+VERSION = 3  # of the rules by which text is taken from XML: raise it when they change
 FOLDER = "parsed"
-ROWS = 5000  # written at a time: what bounds a worker's memory
-SCHEMA = pa.schema(
-    [
-        ("kind", pa.string()),  # article, book, unknown:ELEMENT, or deletion
-        ("pmid", pa.int64()),  # null when the record has none
-        ("version", pa.int32()),
-        ("title", pa.string()),
-        ("vernacular_title", pa.string()),
-        ("abstract", pa.string()),
-        ("truncated", pa.bool_()),
-        ("languages", pa.list_(pa.string())),
-        ("journal", pa.string()),
-        ("year", pa.int32()),
-        ("types", pa.list_(pa.string())),
-        ("retracted", pa.bool_()),
-        ("concern", pa.bool_()),
-        ("pmcid", pa.int64()),  # digits of the record's own
-        ("any_pmcid", pa.bool_()),  # any PMCID is named, cited works included
-        ("doi", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)
 class ParseTask:
-    """One file to parse. ``key`` names its content and the settings."""
+    """One file or bundle to parse. ``key`` names its content and the settings."""
 
+    kind: str  # pubmed or pmc
     source: Source
     target: Path
-    rules: AbstractRules
+    settings: ParsePubmed | ParsePmc
     key: str
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """What came of a file."""
+    """What came of a file.
+
+    Attributes:
+        md5: of the file, or of the MD5s of a bundle's files.
+        refused: why none of it is used.
+        passed_over: members of a tarball that are no records, by suffix.
+    """
 
     records: int
     deletions: int
+    md5: str
     refused: str | None
+    passed_over: dict[str, int] = field(default_factory=dict)
 
 
 def run(job: Job) -> dict[str, Any]:
     """Parse what has not been parsed with these settings yet."""
-    settings = job.configuration.parse.pubmed
     folder = job.work / FOLDER
-    sources = find_sources(input_place(job))
     tasks = [
         ParseTask(
-            source, parsed_path(folder, source.name), AbstractRules(**settings.model_dump()),
+            kind, source, parsed_path(folder, kind, source.name), settings,
             digest([VERSION, source.identity, settings.model_dump()]),
         )
+        for kind, settings, sources in _inputs(job)
         for source in sources
     ]  # fmt: skip
+    _require_different_names(tasks)
     _remove_others(folder, [task.target for task in tasks])
-    waiting = [task for task in tasks if _outcome(task) is None]
+    outcomes = {task.source.name: _outcome(task) for task in tasks}
+    waiting = [task for task in tasks if outcomes[task.source.name] is None]
     if len(waiting) < len(tasks):
         say(f"parse: {len(tasks) - len(waiting)} of {len(tasks)} files are parsed already")
     with progress("parse", sum(task.source.size for task in waiting), "bytes") as advance:
-        for index, _ in job.executor.map(parse_file, waiting):
+        for index, parsed in job.executor.map(parse_file, waiting):
+            outcomes[waiting[index].source.name] = parsed
             advance(waiting[index].source.size)
-    outcomes = {task.source.name: _known(task) for task in tasks}
+    return _summary(job, tasks, {name: parsed for name, parsed in outcomes.items() if parsed is not None})
+
+
+def _inputs(job: Job) -> list[tuple[str, ParsePubmed | ParsePmc, list[Source]]]:
+    configuration = job.configuration
+    inputs: list[tuple[str, ParsePubmed | ParsePmc, list[Source]]] = []
+    if configuration.pubmed is not None:
+        inputs.append(("pubmed", configuration.parse.pubmed, find_sources(input_place(job))))
+    if configuration.pmc is not None:
+        inputs.append(("pmc", configuration.parse.pmc, find_article_sources(pmc_place(job))))
+    return inputs
+
+
+def _summary(job: Job, tasks: list[ParseTask], outcomes: dict[str, Parsed]) -> dict[str, Any]:
     refused = [{"name": name, "reason": parsed.refused} for name, parsed in outcomes.items() if parsed.refused]
     if len(refused) == len(outcomes):
         listing = "\n".join(f"  {file['name']}: {file['reason']}" for file in refused)
-        raise UserError(f"pubmed={job.configuration.pubmed}: no file could be used\n{listing}")
+        places = ", ".join(
+            f"{name}={place}"
+            for name, place in (("pubmed", job.configuration.pubmed), ("pmc", job.configuration.pmc))
+            if place
+        )
+        raise UserError(f"{places}: no file could be used\n{listing}")
     records = sum(parsed.records for parsed in outcomes.values())
     deletions = sum(parsed.deletions for parsed in outcomes.values())
     say(f"parse: {records} records and {deletions} deletions from {len(tasks) - len(refused)} files")
     for file in refused:
         say(f"parse: REFUSED {file['name']}: {file['reason']}")
-    names = [name for name, parsed in outcomes.items() if not parsed.refused]
-    return {"files": names, "records": records, "deletions": deletions, "refused": refused}
+    files: dict[str, list[str]] = {}
+    passed_over: Counter[str] = Counter()
+    for task in tasks:
+        parsed = outcomes[task.source.name]
+        passed_over.update(parsed.passed_over)
+        if not parsed.refused:
+            files.setdefault(task.kind, []).append(task.source.name)
+    return {
+        "files": files, "records": records, "deletions": deletions, "refused": refused,
+        "passed_over": dict(sorted(passed_over.items())),
+        "md5": {name: parsed.md5 for name, parsed in outcomes.items()},
+    }  # fmt: skip
 
 
-def parsed_path(folder: Path, name: str) -> Path:
-    """Where the rows of a file lie."""
-    return folder / f"{name}.parquet"
+def parsed_path(folder: Path, kind: str, name: str) -> Path:
+    """Where the rows of a file lie. A bundle's name ends in ``/`` or ``/#0002``."""
+    return folder / kind / f"{name}.parquet" if not name.endswith("/") else folder / kind / name / "#.parquet"
 
 
 def parse_file(task: ParseTask) -> Parsed:
-    """Parse one file; its outcome is written beside the rows, last."""
+    """Parse one file or bundle; its outcome is written beside the rows, last."""
     task.target.parent.mkdir(parents=True, exist_ok=True)
     _marker(task).unlink(missing_ok=True)
-    try:
-        records, deletions = _parse(task)
-        parsed = Parsed(records, deletions, None)
-    except Refused as reason:
-        task.target.unlink(missing_ok=True)
-        parsed = Parsed(0, 0, str(reason))
+    with _Fetched(task) as fetched:
+        try:
+            _check_md5(task.source, fetched.md5)
+            passed_over: Counter[str] = Counter()
+            try:
+                with storage.write_aside(task.target) as aside:
+                    counts = _write(task, fetched, passed_over, aside)
+            except (FileNotFoundError, PermissionError) as error:
+                raise Refused(f"cannot be read: {error.strerror}") from None
+            parsed = Parsed(counts.records, counts.deletions, fetched.md5, None, dict(sorted(passed_over.items())))
+        except Refused as reason:
+            task.target.unlink(missing_ok=True)
+            parsed = Parsed(0, 0, fetched.md5, str(reason))
     storage.write_bytes(str(_marker(task)), json.dumps({"key": task.key, **asdict(parsed)}).encode())
     return parsed
 
 
-def _parse(task: ParseTask) -> tuple[int, int]:
-    local = Path(task.source.location)
-    fetched = None
-    if storage.is_remote(task.source.location):
-        local = fetched = task.target.with_name(f".{task.target.name}.input")
-        storage.download(task.source.location, fetched)
+def _write(task: ParseTask, fetched: "_Fetched", passed_over: Counter[str], aside: Path) -> Counts:
+    if isinstance(task.settings, ParsePubmed):
+        rules = AbstractRules(**task.settings.model_dump())
+        return write_citations(read_pubmed(fetched.files[0][1], rules), aside)
+    if task.source.members:
+        articles = read_loose(fetched.files, task.settings, fetched.lists)
+    else:
+        articles = read_articles(fetched.files[0][1], task.settings, task.source.name, fetched.lists, passed_over)
+    return write_articles(articles, aside)
+
+
+class _Fetched:
+    """The files of a source on this machine, for the length of a ``with`` block."""
+
+    def __init__(self, task: ParseTask):
+        self._task = task
+        self._folder = task.target.with_name(f".{task.target.name}.input")
+
+    def __enter__(self) -> "_Fetched":
+        source = self._task.source
+        remove(self._folder)
+        members = source.members or ((source.name, source.location),)
+        self.files = [(name, self._local(location, f"{number}")) for number, (name, location) in enumerate(members)]
+        self.lists = [self._local(location, f"list{number}") for number, location in enumerate(source.lists)]
+        digests = [_md5(path) for _, path in self.files]
+        self.md5 = digests[0] if not source.members else hashlib.md5("".join(digests).encode()).hexdigest()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        remove(self._folder)
+
+    def _local(self, location: str, name: str) -> Path:
+        if not storage.is_remote(location):
+            return Path(location)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{name}-{location.rpartition('/')[2]}"
+        storage.download(location, path)
+        return path
+
+
+def _md5(path: Path) -> str:
+    """Empty when the file cannot be read, which its reader will say."""
     try:
-        _check_md5(task.source, local)
-        with storage.write_aside(task.target) as aside:
-            return _write(read_pubmed(local, task.rules), aside)
-    except (FileNotFoundError, PermissionError) as error:
-        raise Refused(f"cannot be read: {error.strerror}") from None
-    finally:
-        if fetched is not None:
-            remove(fetched)
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    except OSError:
+        return ""
 
 
-def _check_md5(source: Source, local: Path) -> None:
+def _check_md5(source: Source, got: str) -> None:
     """Where NLM's checksum lies beside the file, it must fit."""
     side = f"{source.location}.md5"
-    if not storage.exists(side):
+    if source.members or not storage.exists(side):
         return
     text = storage.read_bytes(side).decode("ascii", "replace")
-    with open(local, "rb") as file:
-        got = hashlib.file_digest(file, "md5").hexdigest()
-    if got not in text.lower():
+    if not got or got not in text.lower():
         raise Refused(f"its MD5 is {got}, but {Path(side).name} says {text.strip()[:80]}")
-
-
-def _write(records: Iterator[Record | Deletion], path: Path) -> tuple[int, int]:
-    counts = [0, 0]
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd", compression_level=1) as writer:
-        rows: list[Record | Deletion] = []
-        for record in records:
-            counts[isinstance(record, Deletion)] += 1
-            rows.append(record)
-            if len(rows) == ROWS:
-                writer.write_table(_table(rows))
-                rows = []
-        if rows:
-            writer.write_table(_table(rows))
-    return counts[0], counts[1]
-
-
-def _table(rows: list[Record | Deletion]) -> pa.Table:
-    columns: dict[str, list[Any]] = {}
-    for name in SCHEMA.names:
-        columns[name] = [getattr(row, name, None) for row in rows]
-    columns["kind"] = [kind or "deletion" for kind in columns["kind"]]
-    return pa.table(columns, schema=SCHEMA)
 
 
 def _marker(task: ParseTask) -> Path:
@@ -188,10 +221,11 @@ def _outcome(task: ParseTask) -> Parsed | None:
     return Parsed(**outcome)
 
 
-def _known(task: ParseTask) -> Parsed:
-    outcome = _outcome(task)
-    assert outcome is not None, task.target
-    return outcome
+def _require_different_names(tasks: list[ParseTask]) -> None:
+    """The ledger knows files by their names."""
+    twice = [name for name, number in Counter(task.source.name for task in tasks).items() if number > 1]
+    if twice:
+        raise UserError(f"{', '.join(twice[:5])}: given both as pubmed and as pmc; give each file once")
 
 
 def _remove_others(folder: Path, targets: list[Path]) -> None:
@@ -206,8 +240,10 @@ def _remove_others(folder: Path, targets: list[Path]) -> None:
 
 def depends_on(job: Job) -> Any:
     """The settings, and every input file as it is now."""
-    settings = job.configuration.parse.pubmed.model_dump()
-    return [VERSION, settings, [[source.name, source.identity] for source in find_sources(input_place(job))]]
+    return [
+        [VERSION, kind, settings.model_dump(), [[source.name, source.identity] for source in sources]]
+        for kind, settings, sources in _inputs(job)
+    ]
 
 
 STAGE = Stage("parse", needs=("download",), depends_on=depends_on, run=run, scratch=(FOLDER,))

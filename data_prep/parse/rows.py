@@ -1,0 +1,124 @@
+"""Parsed records as rows of Parquet: one schema for PubMed's citations, one for full texts."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_prep.parse.article import Article, doi_key
+from data_prep.parse.pubmed_record import Deletion, Record
+
+PUBMED = pa.schema(
+    [
+        ("kind", pa.string()),  # article, book, unknown:ELEMENT, or deletion
+        ("pmid", pa.int64()),  # null when the record has none
+        ("version", pa.int32()),
+        ("title", pa.string()),
+        ("vernacular_title", pa.string()),
+        ("abstract", pa.string()),
+        ("truncated", pa.bool_()),
+        ("languages", pa.list_(pa.string())),
+        ("journal", pa.string()),
+        ("year", pa.int32()),
+        ("types", pa.list_(pa.string())),
+        ("retracted", pa.bool_()),
+        ("concern", pa.bool_()),
+        ("pmcid", pa.int64()),  # digits of the record's own
+        ("any_pmcid", pa.bool_()),  # any PMCID is named, cited works included
+        ("doi", pa.string()),
+    ]
+)
+PMC = pa.schema(
+    [
+        ("kind", pa.string()),  # article, or why there is none: see Article
+        ("place", pa.string()),
+        ("detail", pa.string()),
+        ("pmcid", pa.int64()),  # digits
+        ("version", pa.int32()),
+        ("pmid", pa.int64()),
+        ("doi", pa.string()),
+        ("doi_hash", pa.uint64()),  # doi_key
+        ("title", pa.string()),
+        ("text", pa.string()),
+        ("body_words", pa.int32()),
+        ("language", pa.string()),
+        ("language_from", pa.string()),
+        ("article_type", pa.string()),
+        ("license", pa.string()),
+        ("license_from", pa.string()),
+        ("retracted", pa.bool_()),
+        ("manuscript", pa.bool_()),
+        ("historical_ocr", pa.bool_()),
+        ("year", pa.int32()),
+        ("journal", pa.string()),
+        ("subjects", pa.list_(pa.string())),
+        ("md5", pa.string()),
+    ]
+)
+CITATIONS_A_GROUP = 5000  # written at a time: what bounds a worker's memory
+ARTICLES_A_GROUP = 200
+
+
+@dataclass
+class Counts:
+    """What was written."""
+
+    records: int = 0
+    deletions: int = 0
+
+
+def write_citations(records: Iterable[Record | Deletion], path: Path) -> Counts:
+    """Rows of PUBMED, in the order of the records."""
+    counts = Counts()
+
+    def counted() -> Iterable[Record | Deletion]:
+        for record in records:
+            if isinstance(record, Deletion):
+                counts.deletions += 1
+            else:
+                counts.records += 1
+            yield record
+
+    _write(counted(), PUBMED, _citations, CITATIONS_A_GROUP, path)
+    return counts
+
+
+def write_articles(articles: Iterable[Article], path: Path) -> Counts:
+    """Rows of PMC, in the order of the articles."""
+    return Counts(records=_write(articles, PMC, _articles, ARTICLES_A_GROUP, path))
+
+
+def _write(
+    rows: Iterable[Any], schema: pa.Schema, table: Callable[[list[Any]], pa.Table], group: int, path: Path
+) -> int:
+    written = 0
+    # Texts are all different; a dictionary of them would be built only to be given up.
+    few = [name for name in ("kind", "language", "journal", "license") if name in schema.names]
+    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, use_dictionary=few) as writer:
+        waiting: list[Any] = []
+        for row in rows:
+            waiting.append(row)
+            if len(waiting) == group:
+                writer.write_table(table(waiting))
+                written += group
+                waiting = []
+        if waiting:
+            writer.write_table(table(waiting))
+    return written + len(waiting)
+
+
+def _citations(rows: list[Record | Deletion]) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [getattr(row, name, None) for row in rows] for name in PUBMED.names}
+    columns["kind"] = [kind or "deletion" for kind in columns["kind"]]
+    return pa.table(columns, schema=PUBMED)
+
+
+def _articles(rows: list[Article]) -> pa.Table:
+    columns: dict[str, list[Any]] = {
+        name: [getattr(row, name) for row in rows] for name in PMC.names if name != "doi_hash"
+    }
+    columns["doi_hash"] = [doi_key(row.doi) if row.doi else None for row in rows]
+    return pa.table(columns, schema=PMC)
