@@ -11,7 +11,9 @@ Three ways to be hit, kept apart because they mean different things:
 A question (or context) of 8 to 12 words is one run of its own length; a shorter one could be anywhere, and is not
 looked for. Options are looked for from 13 words on. A run that is in the questions of three items or more of a set
 is a stock phrase, such as how examiners begin, and says nothing about a document: it is left out. (Of contexts none is:
-in BioASQ's, what three items share is the very sentence that they are asked about.)
+in BioASQ's, what three items share is the very sentence that they are asked about.) And a run that more than ten
+documents of the corpus hold is a phrase of its authors ("the aim of this study was to evaluate the efficacy and safety
+of"): see :func:`without_phrases`. GPT-3's authors drew that line, at ten (Brown et al. 2020, appendix C).
 """
 
 import json
@@ -29,10 +31,11 @@ from data_prep.select.words import Words, begins_of_runs, runs_at_every_word, ru
 
 SHORTEST = 8  # words of a question that is looked for as a whole
 STOCK = 3  # items of a benchmark
+PHRASE = 10  # documents of the corpus
 BITS_A_RUN = 32  # of the filter before the search: one run of 32 passes by chance
 BY = ("question", "context", "pmid")
 QUESTION, CONTEXT, PMID = range(3)
-HIT = np.dtype([("document", np.int64), ("item", np.int32), ("by", np.uint8)])
+HIT = np.dtype([("document", np.int64), ("item", np.int32), ("by", np.uint8), ("run", np.int32)])
 
 Hits = NDArray[np.void]  # of HIT
 Hashes = NDArray[np.uint64]
@@ -46,9 +49,11 @@ class Runs:
         hashes: sorted, each once.
         starts: run ``i`` is in the fields ``entries[starts[i]:starts[i + 1]]``.
         entries: ``2 * item + by`` each.
+        first: the number of the first run, when those of all lengths are numbered on end.
     """
 
     length: int
+    first: int
     hashes: Hashes
     starts: NDArray[np.int64]
     entries: NDArray[np.int32]
@@ -64,7 +69,7 @@ class Runs:
 
         number = self.starts[place + 1] - self.starts[place]
         entries = self.entries[_spread(self.starts[place], number)]
-        return _hits(np.repeat(document, number), entries // 2, entries % 2)
+        return _hits(np.repeat(document, number), entries // 2, entries % 2, np.repeat(self.first + place, number))
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ class Benchmarks:
         """Write everything into one file (``.npz``)."""
         about = {
             "names": self.names, "stock": self.stock, "files": self.files, "left_out": self.left_out,
-            "shortest": self.beginnings.length, "lengths": [runs.length for runs in self.runs],
+            "shortest": self.beginnings.length, "lengths": [[runs.length, runs.first] for runs in self.runs],
         }  # fmt: skip
         arrays: dict[str, NDArray[Any]] = {
             "about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8), "bits": self.beginnings.bits,
@@ -152,8 +157,8 @@ class Benchmarks:
             about = json.loads(file["about"].tobytes())
             names = [(benchmark, name) for benchmark, name in about["names"]]
             runs = [
-                Runs(length, *(file[f"{name}{length}"] for name in ("hashes", "starts", "entries")))
-                for length in about["lengths"]
+                Runs(length, first, *(file[f"{name}{length}"] for name in ("hashes", "starts", "entries")))
+                for length, first in about["lengths"]
             ]
             return cls(
                 names, Beginnings(about["shortest"], file["bits"]), runs, file["too_short"], about["stock"],
@@ -171,7 +176,10 @@ class Benchmarks:
         return np.array([NAMES.index(benchmark) for benchmark, _ in self.names])
 
     def scan(self, words: Words, first_document: int = 0) -> Hits:
-        """What is in a batch of texts: an array of HIT, with ``document`` counted from ``first_document``, sorted."""
+        """What is in a batch of texts: an array of HIT, with ``document`` counted from ``first_document``, sorted.
+
+        Those of the whole corpus, end to end, go through :func:`without_phrases` before they mean anything.
+        """
         begins = self.beginnings.in_(words)
         document = np.searchsorted(words.offsets, begins, side="right") - 1
         found = [runs.among(words, begins, document) for runs in self.runs]
@@ -184,7 +192,9 @@ class Benchmarks:
         begin, end = (np.searchsorted(self.pmid, pmids, side=side) for side in ("left", "right"))
         number = end - begin
         items = self.item[_spread(begin, number)]
-        hits = _hits(np.repeat(np.arange(len(pmids)), number), items, np.full(len(items), PMID))
+        hits = _hits(
+            np.repeat(np.arange(len(pmids)), number), items, np.full(len(items), PMID), np.full(len(items), -1)
+        )
         hits["document"] += first_document
         return hits
 
@@ -198,7 +208,7 @@ class Benchmarks:
         that a document which stays was hit by, so that scores can be given without them.
 
         Args:
-            hits: of the whole corpus, from :meth:`scan` and :meth:`scan_pmids`.
+            hits: of the whole corpus, from :func:`without_phrases` and :meth:`scan_pmids`.
             dropped: the documents that were dropped for this reason.
         """
         of = self._benchmark_of
@@ -230,6 +240,16 @@ class Benchmarks:
         }
 
 
+def without_phrases(hits: Hits) -> tuple[Hits, int]:
+    """The hits of a whole corpus without those by runs that more than PHRASE documents hold, and how many such runs
+    there are. What is left does not depend on the order of the hits."""
+    hits = np.unique(hits)
+    pairs = np.unique(hits[["run", "document"]])["run"]
+    runs, documents = np.unique(pairs[pairs >= 0], return_counts=True)
+    phrases = runs[documents > PHRASE]
+    return hits[~np.isin(hits["run"], phrases)], len(phrases)
+
+
 def _runs_of_items(items: list[Item], ngram: int) -> tuple[Beginnings, list[Runs], NDArray[np.bool_], dict[str, int]]:
     """What is looked for; which items have no run of their question; how many runs are stock phrases."""
     fields = [
@@ -244,8 +264,9 @@ def _runs_of_items(items: list[Item], ngram: int) -> tuple[Beginnings, list[Runs
     benchmark = np.array([NAMES.index(each.benchmark) for each in items])[item]
 
     shortest = min(SHORTEST, ngram)
-    first = runs_at_every_word(words, shortest)
-    begins_at, tables = [np.empty(0, dtype=np.int64)], []
+    beginning = runs_at_every_word(words, shortest)
+    begins_at = [np.empty(0, dtype=np.int64)]
+    tables: list[Runs] = []
     stock, looked_for = np.zeros(len(NAMES), dtype=np.int64), np.zeros(len(items), dtype=bool)
     for length in range(shortest, ngram + 1):
         begins = begins_of_runs(words, length)
@@ -261,8 +282,9 @@ def _runs_of_items(items: list[Item], ngram: int) -> tuple[Beginnings, list[Runs
         looked_for[item[field[way[field] == QUESTION]]] = True
         begins_at.append(begins)
         if len(hashes):
-            tables.append(_table(length, hashes, item[field] * 2 + way[field]))
-    beginnings = Beginnings.of(shortest, np.unique(first[np.concatenate(begins_at)]))
+            first = tables[-1].first + len(tables[-1].hashes) if tables else 0
+            tables.append(_table(length, first, hashes, item[field] * 2 + way[field]))
+    beginnings = Beginnings.of(shortest, np.unique(beginning[np.concatenate(begins_at)]))
     return beginnings, tables, ~looked_for, {name: int(number) for name, number in zip(NAMES, stock, strict=True)}
 
 
@@ -277,14 +299,14 @@ def _stock(
     return often[phrase], np.bincount(of_benchmark[often] % len(NAMES), minlength=len(NAMES))
 
 
-def _table(length: int, hashes: Hashes, entries: NDArray[np.int64]) -> Runs:
+def _table(length: int, first: int, hashes: Hashes, entries: NDArray[np.int64]) -> Runs:
     order = np.lexsort((entries, hashes))
     hashes, entries = hashes[order], entries[order]
     new = np.ones(len(hashes), dtype=bool)
     new[1:] = (hashes[1:] != hashes[:-1]) | (entries[1:] != entries[:-1])
     hashes, entries = hashes[new], entries[new]
     single, starts = np.unique(hashes, return_index=True)
-    return Runs(length, single, np.append(starts, len(hashes)), entries.astype(np.int32))
+    return Runs(length, first, single, np.append(starts, len(hashes)), entries.astype(np.int32))
 
 
 def _spread(starts: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -292,7 +314,7 @@ def _spread(starts: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.
     return np.repeat(starts - np.cumsum(number) + number, number) + np.arange(number.sum())
 
 
-def _hits(document: NDArray[Any], item: NDArray[Any], by: NDArray[Any]) -> Hits:
+def _hits(document: NDArray[Any], item: NDArray[Any], by: NDArray[Any], run: NDArray[Any]) -> Hits:
     hits = np.empty(len(document), dtype=HIT)
-    hits["document"], hits["item"], hits["by"] = document, item, by
+    hits["document"], hits["item"], hits["by"], hits["run"] = document, item, by, run
     return hits

@@ -9,7 +9,7 @@ import pytest
 
 from base.errors import NotThere, UserError
 from data_prep.select.benchmarks_text import read_questions
-from data_prep.select.contamination import CONTEXT, PMID, QUESTION, Benchmarks
+from data_prep.select.contamination import CONTEXT, PMID, QUESTION, Benchmarks, without_phrases
 from data_prep.select.words import words_of
 
 VIGNETTE = "A man of fifty comes to the clinic because his left knee has been swollen since he fell on ice"
@@ -136,6 +136,20 @@ def test_phrases_of_three_items_say_nothing(folder: Path) -> None:
     three = Benchmarks.load(folder, 13)
     assert found(three, [phrase, LONG_OPTION]) == set() and three.stock["medqa"] > two.stock["medqa"]
     assert len(found(three, [f"number 1 of 1 {phrase}"])) == 1
+
+
+def test_runs_of_many_documents_are_phrases_of_authors(folder: Path) -> None:
+    benchmarks = Benchmarks.load(folder, 13)
+    words = VIGNETTE.split()
+    phrase, other = " ".join(words[:13]), " ".join(words[-13:])
+    ten = benchmarks.scan(words_of([phrase] * 10 + [other]))
+    kept, phrases = without_phrases(ten)
+    assert len(kept) == len(ten) == 11 and phrases == 0
+    eleven = np.concatenate([benchmarks.scan(words_of([f"{phrase} {phrase}"]), document) for document in range(11)])
+    pmids = benchmarks.scan_pmids(np.array([77] * 11))
+    kept, phrases = without_phrases(np.concatenate([pmids, eleven, benchmarks.scan(words_of([VIGNETTE]), 0), ten[-1:]]))
+    assert phrases == 1 and set(kept["document"][kept["by"] == QUESTION]) == {0, 10}
+    assert (kept["by"] == PMID).sum() == len(pmids)
 
 
 def test_saved_benchmarks_find_the_same(folder: Path, tmp_path: Path) -> None:
