@@ -13,8 +13,8 @@ def records(path: Path, **settings: object) -> list[Record]:
     return [record for record in read_pubmed(path, rules) if isinstance(record, Record)]
 
 
-def only(tmp_path: Path, xml: str, **settings: object) -> Record:
-    (record,) = records(pubmed_file(tmp_path / "a.xml", xml), **settings)
+def only(tmp_path: Path, *xml: str, **settings: object) -> Record:
+    (record,) = records(pubmed_file(tmp_path / "a.xml", *xml), **settings)
     return record
 
 
@@ -144,3 +144,27 @@ def test_records_without_the_usual_parts_are_records(tmp_path: Path) -> None:
     bare = "<PubmedArticle/><PubmedArticle><MedlineCitation/></PubmedArticle><PubmedBookArticle/>"
     found = records(pubmed_file(tmp_path / "a.xml", bare, article(None), article("x7")))
     assert len(found) == 5 and all(record.pmid is None for record in found)
+
+
+def test_a_prefix_without_its_namespace_costs_no_text(tmp_path: Path) -> None:
+    formula = "of <mml:math><mml:msup><mml:mi>x</mml:mi><mml:mn>2</mml:mn></mml:msup></mml:math> in"
+    assert only(tmp_path, article(1, formula)).abstract == "of x^2 in"
+    comment = "<!-- from here on the file is read as a tree -->"
+    assert only(tmp_path, comment, article(1, formula)).abstract == "of x^2 in"
+
+
+def test_what_lies_around_the_records_does_not_change_them(tmp_path: Path) -> None:
+    plain = records(pubmed_file(tmp_path / "a.xml", article(1), article(2), article(3)))
+    for between in ("<!-- </PubmedArticle> -->", "<?note </PubmedArticle>?>", "text", "<![CDATA[<PubmedArticle>]]>"):
+        found = records(pubmed_file(tmp_path / "b.xml", article(1), between, article(2), article(3)))
+        assert found == plain
+
+
+def test_reading_can_begin_at_any_spelling_of_the_root(tmp_path: Path) -> None:
+    plain = records(pubmed_file(tmp_path / "a.xml", article(1), article(2)))
+    text = (tmp_path / "a.xml").read_text()
+    for root in ("<PubmedArticleSet >", '<PubmedArticleSet more="1">', "<!-- c --><PubmedArticleSet>"):
+        (tmp_path / "b.xml").write_text(text.replace("<PubmedArticleSet>", root))
+        assert records(tmp_path / "b.xml") == plain
+    (tmp_path / "b.xml").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert records(tmp_path / "b.xml") == plain
