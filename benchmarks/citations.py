@@ -1,6 +1,6 @@
-"""PubMed files of any size for measuring: real citations again and again, under new PMIDs and with their words shuffled.
+"""PubMed files of any size for measuring: real citations again and again, under new PMIDs, their words shuffled.
 
-The words are shuffled within each title and abstract, so that no copy is a duplicate or a near duplicate of another, and
+The words are shuffled within each title and abstract, so that no copy is a duplicate or near duplicate of another, and
 everything else (lengths, fields, markup, the share of records without an abstract) stays what it is.
 """
 
@@ -38,7 +38,10 @@ def write_citations(source: str, folder: Path, citations: int, a_file: int = A_F
             file.write(HEAD)
             for index in range(first, min(first + a_file, citations)):
                 record = PMID.sub(rb"\g<1>%d" % (index + 1), originals[index % len(originals)], count=1)
-                file.write((TEXT.sub(lambda match: _shuffled(match, random), record) if index >= len(originals) else record) + b"\n")
+                file.write(
+                    (TEXT.sub(lambda match: _shuffled(match, random), record) if index >= len(originals) else record)
+                    + b"\n"
+                )
             file.write(b"</PubmedArticleSet>\n")
         paths.append(path)
     return paths

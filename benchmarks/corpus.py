@@ -3,7 +3,7 @@
 The input is made from real PubMed records (``--source``; see citations.py), in files of 30,000 citations as NLM's are.
 
 pipeline   CPU-seconds of the stages parse, select and shards with one process, and of the plain way over the same file
-           with the same tokenizer; each in a process of its own that has imported its libraries before the clock starts.
+           with the same tokenizer; each in a process of its own, whose imports are not counted.
            Ours does more: versions, deletions, duplicates, near duplicates, quality rules, boilerplate, ledger, hashes.
 workers    wall seconds of the same stages over four files, with one worker and with two, rounds in turn. The workers'
            start is in them.

@@ -16,14 +16,14 @@ from base.errors import UserError, run_command
 
 def recipe(file: Path) -> Callable[[], int]:
     """The stage's work on a file."""
-    from data_prep.parse.pubmed_record import AbstractRules
     from data_prep.parse.sources import Source
     from data_prep.parse.stage import ParseTask, parse_file
+    from data_prep.schema import ParsePubmed
 
     def work() -> int:
         with TemporaryDirectory() as folder:
             source = Source(file.name, str(file), "", file.stat().st_size)
-            parsed = parse_file(ParseTask(source, Path(folder) / "rows.parquet", AbstractRules(), ""))
+            parsed = parse_file(ParseTask("pubmed", source, Path(folder) / "rows.parquet", ParsePubmed(), ""))
         if parsed.refused:
             raise UserError(f"{file}: refused: {parsed.refused}")
         return parsed.records

@@ -1,8 +1,8 @@
 """Memory and time of the decisions about all of PubMed and PMC at once, on files of the sizes that the real ones have.
 
 The steps of ``select`` that look at everything run here on made files: the identifiers of 45 million PMIDs with updates
-(5 % of them once more) and of 8 million full texts; candidates, digests, band keys and signatures for those of them that
-have text. Two in a hundred documents share all band keys with another one; signatures are sparse files, all alike, so
+(5 % of them once more) and of 8 million full texts; candidates, digests, band keys and signatures of those that have
+text. Two in a hundred documents share all band keys with another one; signatures are sparse files, all alike, so
 that every such pair is found to be one. What looks at single records runs in the workers and is measured elsewhere.
 
     python -m benchmarks scale [--pmids 45000000] [--full-texts 8000000] [--folder DIR: about 10 GB for the full size]
@@ -57,17 +57,19 @@ def _decide_about(folder: Path, files: list[Any]) -> dict[str, Any]:
     empty = _peak()
     start = time.monotonic()
     fates = first_fates(files)
-    counts = sum(np.bincount(fate, minlength=256) for fate in fates)
+    counts = np.sum([np.bincount(fate, minlength=256) for fate in fates], axis=0)
     folded, after_fold = time.monotonic() - start, _peak()
     sent = [fate.tobytes() for fate in fates]  # what the tasks carry
     del fates, sent
     start = time.monotonic()
     outcomes, _ = _decide(Select(), files, folder)
-    decided = sum(np.bincount(outcome, minlength=256) for outcome in outcomes)
+    decided = np.sum([np.bincount(outcome, minlength=256) for outcome in outcomes], axis=0)
     return {
         "rows": int(counts.sum()),
         "candidates": int(decided.sum()),
-        "fates": {NAMES[code] or "kept": int(counts[code] + decided[code]) for code in np.flatnonzero(decided + counts)[1:]},
+        "fates": {
+            NAMES[code] or "kept": int(counts[code] + decided[code]) for code in np.flatnonzero(decided + counts)[1:]
+        },
         "fold_seconds": round(folded, 1),
         "decide_seconds": round(time.monotonic() - start, 1),
         "peak_bytes_before": empty,
@@ -92,7 +94,9 @@ def _make(folder: Path, pmids: int, full_texts: int) -> list[Any]:
         pmid = every[first : first + A_FILE]
         file = ParsedFile("pubmed", f"pubmed26n{number:04d}", folder / f"p{number}.parquet", f"p{number}")
         kinds = pa.array(["article"] * len(pmid))
-        pq.write_table(pa.table({"pmid": pmid, "version": pa.array([1] * len(pmid), pa.int32()), "kind": kinds}), file.rows)
+        pq.write_table(
+            pa.table({"pmid": pmid, "version": pa.array([1] * len(pmid), pa.int32()), "kind": kinds}), file.rows
+        )
         rows = np.flatnonzero(random.random(len(pmid)) < WITH_TEXT) if first < pmids else np.zeros(0, dtype=np.int64)
         _judged(folder, file.part, len(pmid), rows, pmid[rows], np.where(pmid[rows] % 5 == 0, pmid[rows], -1), random)
         files.append(file)

@@ -18,7 +18,10 @@ DOCUMENT_SCHEMA = pa.schema(
         ("version", pa.int32()),
         ("title", pa.string()),  # null when there is none
         ("text", pa.string()),  # title, line feed, abstract; full texts go on with their sections
-        ("language", pa.string()),  # pubmed: of the article (eng; fre,eng), whose abstract is English; pmc: of the text (en)
+        (
+            "language",
+            pa.string(),
+        ),  # pubmed: of the article (eng; fre,eng), abstracts are English; pmc: en
         ("license", pa.string()),  # CC BY, …; null: PubMed names none for its abstracts
         ("year", pa.int32()),
         ("journal", pa.string()),

@@ -3,17 +3,14 @@
 from collections.abc import Iterable
 from typing import Any
 
-from data_prep.card import plots
-from data_prep.card.page import Block, Heading, Paragraph, Plots, Table, plain
+from data_prep.card.page import Block, Heading, Paragraph, Table, plain
 
 BENCHMARKS = {"medqa": "MedQA", "medmcqa": "MedMCQA", "mmlu": "MMLU", "pubmedqa": "PubMedQA", "bioasq": "BioASQ"}
 
 
 def duplicates(facts: dict[str, Any]) -> Iterable[Block]:
-    """``duplicates.json``: ``exact`` and ``near`` (groups, dropped, sizes, similarity_histogram), ``overlap``,
+    """``duplicates.json``: ``exact`` and ``near`` (groups, dropped, sizes), ``overlap``,
     ``boilerplate`` (rule → times); each may be absent or null.
-
-    A histogram is a list of counts over equal bins that end at 1, the first at the threshold of the settings.
     """
     found = facts["duplicates"]
     yield Heading("Duplicates")
@@ -35,7 +32,7 @@ def duplicates(facts: dict[str, Any]) -> Iterable[Block]:
             f"Nearly equal: an estimated share of at least {settings['threshold']:g} of common runs of "
             f"{settings['ngram']} words (MinHash, {settings['bands']} bands of {settings['rows']} rows)."
         )
-        yield from _groups(near, settings["threshold"])
+        yield from _groups(near)
     elif not near:
         yield Paragraph("Nearly equal texts were not looked for.")
     if overlap:
@@ -50,7 +47,7 @@ def duplicates(facts: dict[str, Any]) -> Iterable[Block]:
         yield Table(["rule", "times"], [[plain(rule), f"{number:,}"] for rule, number in rules])
 
 
-def _groups(near: dict[str, Any], threshold: float) -> Iterable[Block]:
+def _groups(near: dict[str, Any]) -> Iterable[Block]:
     sizes = sorted((int(documents), number) for documents, number in near.get("sizes", {}).items())
     if sizes:
         limits = [(2, 2), (3, 3), (4, 4), (5, 9), (10, 99), (100, None)]
@@ -60,13 +57,6 @@ def _groups(near: dict[str, Any], threshold: float) -> Iterable[Block]:
             name = f"{low} or more" if high is None else str(low) if low == high else f"{low} – {high}"
             rows.append([name, f"{number:,}"])
         yield Table(["documents in a group", "groups"], rows)
-    histogram = near.get("similarity_histogram")
-    if histogram and sum(histogram):
-        step = (1 - threshold) / len(histogram)
-        names = [f"{threshold + index * step:.2f}" for index in range(len(histogram))]
-        values = [number / sum(histogram) for number in histogram]
-        picture = plots.shares(names, {"share of pairs": values}, "similarity, from")
-        yield Plots([(picture, "How alike the nearly equal texts are to the one that was kept.")])
 
 
 def contamination(facts: dict[str, Any]) -> Iterable[Block]:

@@ -19,7 +19,7 @@ from base.configuration import dump_configuration
 from base.errors import UserError
 from data_prep.card.counts import Counts, count_documents, index_tokens
 from data_prep.documents import LEDGER
-from data_prep.schema import FETCHED, DataConfiguration
+from data_prep.schema import FETCHED, FETCHED_PMC, DataConfiguration
 from data_prep.select.reasons import REASONS
 from data_prep.shards.packing import SPLITS
 from data_prep.shards.stage import CARD as MDS_CARD
@@ -30,7 +30,7 @@ from data_prep.tokenizer.stage import FOLDER as TOKENIZER
 CONTAMINATION, DUPLICATES = "contamination.json", "duplicates.json"
 # What decides neither documents nor tokens: where things lie, who does the work, what is looked at afterwards.
 LEFT_OUT = ("out", "work", "executor", "verify")
-WORDS = (*FETCHED, "pmc-oa")  # in place of a folder: these do decide
+WORDS = (*FETCHED, *FETCHED_PMC)  # in place of a folder: these do decide
 JOURNALS = 20
 # Packages on which the bytes of documents, tokenizer or shards depend.
 PACKAGES = (

@@ -53,9 +53,9 @@ class Candidates:
 class Report:
     """What was found, for ``OUT/duplicates.json``."""
 
-    exact: Counter[str] = field(default_factory=Counter)
-    near: Counter[str] = field(default_factory=Counter)
-    overlap: Counter[str] = field(default_factory=Counter)
+    exact: dict[str, int] = field(default_factory=lambda: {"groups": 0, "dropped": 0})
+    near: dict[str, int] = field(default_factory=lambda: {"groups": 0, "dropped": 0})
+    overlap: dict[str, int] = field(default_factory=lambda: {"abstracts_with_full_text": 0, "dropped": 0})
     group_sizes: Counter[int] = field(default_factory=Counter)
 
     def add_near(self, kept_instead: NDArray[np.int64]) -> None:
@@ -67,7 +67,7 @@ class Report:
 
     def json(self) -> dict[str, Any]:
         sizes = {str(size): self.group_sizes[size] for size in sorted(self.group_sizes)}
-        return {"exact": dict(self.exact), "near": {**self.near, "sizes": sizes}, "overlap": dict(self.overlap)}
+        return {"exact": self.exact, "near": {**self.near, "sizes": sizes}, "overlap": self.overlap}
 
 
 def decide(
@@ -97,22 +97,30 @@ def decide(
     full_texts = candidates.source == FULL_TEXT
     if full_texts.any():
         compare(np.flatnonzero(full_texts))
-        if settings.overlap == "kept":
-            _drop_overlap(candidates, fate, report)
+        _match_full_texts(candidates, settings, fate, report)
     if not full_texts.all():
         compare(np.flatnonzero(fate == KEPT))
     return fate, report
 
 
-def _drop_overlap(candidates: Candidates, fate: NDArray[np.uint8], report: Report) -> None:
-    kept = (candidates.source == FULL_TEXT) & (fate == KEPT)
+def _match_full_texts(candidates: Candidates, settings: Select, fate: NDArray[np.uint8], report: Report) -> None:
+    """Counts the abstracts that have a full text, and drops those whose full text is kept."""
     abstracts = np.flatnonzero(candidates.source == ABSTRACT)
-    has_full_text = np.zeros(len(abstracts), dtype=bool)
+    full_texts = candidates.source == FULL_TEXT
+    report.overlap["abstracts_with_full_text"] = int(_belongs(candidates, abstracts, full_texts).sum())
+    if settings.overlap == "kept":
+        dropped = abstracts[_belongs(candidates, abstracts, full_texts & (fate == KEPT))]
+        fate[dropped] = CODES["overlap"]
+        report.overlap["dropped"] = len(dropped)
+
+
+def _belongs(candidates: Candidates, abstracts: NDArray[np.int64], full_texts: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether an abstract has its PMCID, PMID or DOI in common with one of these full texts."""
+    belongs = np.zeros(len(abstracts), dtype=bool)
     for identifier, none in ((candidates.pmcid, -1), (candidates.pmid, -1), (candidates.doi, 0)):
-        known = np.unique(identifier[kept])
-        has_full_text |= np.isin(identifier[abstracts], known[known != none])
-    fate[abstracts[has_full_text]] = CODES["overlap"]
-    report.overlap["dropped"] = int(has_full_text.sum())
+        known = np.unique(identifier[full_texts])
+        belongs |= np.isin(identifier[abstracts], known[known != none])
+    return belongs
 
 
 def _drop_exact(

@@ -7,7 +7,7 @@ import pyarrow as pa
 from data_prep.documents import DOCUMENT_SCHEMA
 from data_prep.parse.article import doi_key
 from data_prep.parse.licenses import permitted
-from data_prep.schema import Select
+from data_prep.schema import License, Select
 
 COLUMNS = [
     "kind", "pmcid", "doi", "doi_hash", "pmid", "version", "title", "text", "body_words", "language", "article_type",
@@ -25,7 +25,7 @@ def judge(rows: pa.RecordBatch, settings: Select) -> list[str]:
 
 
 def _reason(
-    settings: Select, kind: str, retracted: bool, historical_ocr: bool, manuscript: bool, license: str | None,
+    settings: Select, kind: str, retracted: bool, historical_ocr: bool, manuscript: bool, license: License | None,
     article_type: str | None, language: str | None, body_words: int,
 ) -> str:  # fmt: skip
     if settings.drop_retracted and retracted:

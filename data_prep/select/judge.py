@@ -28,9 +28,10 @@ from base.storage import write_aside
 from data_prep.documents import DOCUMENT_SCHEMA
 from data_prep.schema import Select
 from data_prep.select import abstracts, boilerplate, full_texts, near_duplicates, quality
-from data_prep.select.contamination import Benchmarks, Hit
+from data_prep.select.contamination import CONTEXT, HIT, PMID, QUESTION, Benchmarks
 from data_prep.select.keys import ParsedFile
 from data_prep.select.reasons import CODES, KEPT
+from data_prep.select.words import Words, words_of
 
 RULES: dict[str, ModuleType] = {"pubmed": abstracts, "pmc": full_texts}
 ROWS = {"pubmed": 2000, "pmc": 200}  # at a time: a few megabytes of text
@@ -88,10 +89,10 @@ class _Judging:
         self.rules = RULES[task.file.source]
         self.fates = np.frombuffer(task.fates, dtype=np.uint8).copy()
         self.excluded = set(task.excluded.read_text(encoding="utf-8").split("\n")) if task.excluded else set()
-        self.benchmarks = Benchmarks.load(task.benchmarks) if task.benchmarks else None
-        self.hits: list[Hit] = []
+        self.benchmarks = Benchmarks.open(task.benchmarks) if task.benchmarks else None
+        self.hits: list[NDArray[np.void]] = [np.empty(0, dtype=HIT)]
         self.boilerplate: Counter[str] = Counter()
-        self.columns: dict[str, list[NDArray[np.generic]]] = {
+        self.columns: dict[str, list[NDArray[Any]]] = {
             name: [] for name in ("rows", "digest", "pmid", "pmcid", "doi", "signatures")
         }
 
@@ -100,54 +101,55 @@ class _Judging:
         settings = self.task.settings
         rows = first + np.flatnonzero(self.fates[first : first + batch.num_rows] == KEPT)
         batch = batch.take(pa.array(rows - first))
-        batch, rows = self._drop(batch, rows, self.rules.judge(batch, settings))
+        batch, rows, _ = self._drop(batch, rows, self.rules.judge(batch, settings))
         if self.excluded:
             names = self.rules.identifiers(batch)
-            batch, rows = self._drop(batch, rows, ["excluded" if name in self.excluded else "" for name in names])
+            reasons = ["excluded" if name in self.excluded else "" for name in names]
+            batch, rows, _ = self._drop(batch, rows, reasons)
+
         texts = self.rules.texts(batch)
+        words = words_of(texts)
         if settings.boilerplate:
-            stripped = [boilerplate.strip(text) for text in texts]
-            texts = [text for text, _ in stripped]
-            for _, counts in stripped:
+            texts, words, taken = boilerplate.strip_all(texts, words)
+            for counts in taken.values():
                 self.boilerplate.update(counts)
-        batch, rows, texts = self._drop_with(texts, batch, rows, ["" if text else "empty" for text in texts])
-        batch, rows, texts = self._drop_with(texts, batch, rows, quality.check(texts, settings.quality))
+        reasons = ["empty" if not text else broken or "" for text, broken in zip(
+            texts, quality.check(texts, words, settings.quality), strict=True)]  # fmt: skip
         if self.benchmarks is not None:
-            batch, rows, texts = self._drop_with(texts, batch, rows, self._contaminated(batch, rows, texts))
-        return self._keep(batch, rows, texts)
+            reasons = self._contaminated(batch, rows, words, reasons)
+        left = [place for place, reason in enumerate(reasons) if not reason]
+        batch, rows, texts = self._drop(batch, rows, reasons, texts)
+        return self._keep(batch, rows, texts, words if len(left) == len(reasons) else words_of(texts))
 
     def _drop(
-        self, batch: pa.RecordBatch, rows: NDArray[np.int64], reasons: Sequence[str]
-    ) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
-        if not any(reasons):
-            return batch, rows
+        self, batch: pa.RecordBatch, rows: NDArray[np.int64], reasons: Sequence[str], texts: Sequence[str] = ()
+    ) -> tuple[pa.RecordBatch, NDArray[np.int64], list[str]]:
+        """Note the reasons, and go on with the rows that have none."""
         codes = np.array([CODES[reason] if reason else KEPT for reason in reasons], dtype=np.uint8)
         self.fates[rows] = codes
         left = np.flatnonzero(codes == KEPT)
-        return batch.take(pa.array(left)), rows[left]
+        return batch.take(pa.array(left)), rows[left], [texts[place] for place in left] if texts else []
 
-    def _drop_with(
-        self, texts: list[str], batch: pa.RecordBatch, rows: NDArray[np.int64], reasons: Sequence[str]
-    ) -> tuple[pa.RecordBatch, NDArray[np.int64], list[str]]:
-        texts = [text for text, reason in zip(texts, reasons, strict=True) if not reason]
-        return *self._drop(batch, rows, reasons), texts
-
-    def _contaminated(self, batch: pa.RecordBatch, rows: NDArray[np.int64], texts: list[str]) -> list[str]:
-        """Notes what is found, and says which rows the settings drop for it."""
+    def _contaminated(
+        self, batch: pa.RecordBatch, rows: NDArray[np.int64], words: Words, reasons: list[str]
+    ) -> list[str]:
+        """Notes what is found of benchmarks; the reasons, with those of what the settings drop for it."""
         assert self.benchmarks is not None
         settings = self.task.settings.decontaminate
-        reasons = [""] * len(texts)
-        for index, benchmark, item, how in self.benchmarks.scan(texts):
-            self.hits.append((int(rows[index]), benchmark, item, how))
-            if benchmark in settings.drop_by_ngram:
-                reasons[index] = "contaminated_ngram"
-        for index, benchmark, item, how in self.benchmarks.made_of(batch["pmid"].to_pylist()):
-            self.hits.append((int(rows[index]), benchmark, item, how))
-            if benchmark in settings.drop_by_pmid:
-                reasons[index] = "contaminated_pmid"
+        pmids = batch["pmid"].fill_null(-1).to_numpy(zero_copy_only=False)
+        hits = np.concatenate([self.benchmarks.scan(words), self.benchmarks.scan_pmids(pmids)])
+        for ways, benchmarks, reason in (
+            ((QUESTION, CONTEXT), settings.drop_by_ngram, "contaminated_ngram"),
+            ((PMID,), settings.drop_by_pmid, "contaminated_pmid"),
+        ):
+            for way in ways:
+                for document in self.benchmarks.hit_by(hits, way, benchmarks):
+                    reasons[document] = reasons[document] or reason
+        hits["document"] = rows[hits["document"]]
+        self.hits.append(hits)
         return reasons
 
-    def _keep(self, batch: pa.RecordBatch, rows: NDArray[np.int64], texts: list[str]) -> pa.Table:
+    def _keep(self, batch: pa.RecordBatch, rows: NDArray[np.int64], texts: list[str], words: Words) -> pa.Table:
         digests = [hashlib.sha256(text.encode()) for text in texts]
         columns = self.columns
         columns["rows"].append(rows)
@@ -157,18 +159,17 @@ class _Judging:
         columns["doi"].append(np.array(self.rules.doi_keys(batch), dtype=np.uint64))
         near = self.task.settings.near_duplicates
         if near is not None:
-            columns["signatures"].append(near_duplicates.signatures(texts, near))
+            columns["signatures"].append(near_duplicates.signatures(words, near))
         return self.rules.documents(batch, texts, [digest.hexdigest() for digest in digests], self.task.file.name)
 
     def save(self) -> None:
         folder, part, near = self.task.folder, self.task.file.part, self.task.settings.near_duplicates
+        signatures = self.columns.pop("signatures")
         if near is not None:
-            signatures = np.concatenate(self.columns.pop("signatures"))
-            _save(signatures_path(folder, part), signatures)
-            _save(bands_path(folder, part), near_duplicates.band_keys(signatures, near))
-        arrays = {name: np.concatenate(column) for name, column in self.columns.items() if column}
-        found = np.array(self.hits, dtype=[("row", "i8"), ("benchmark", "U16"), ("item", "U64"), ("how", "U8")])
-        arrays |= {"fates": self.fates, "hits": found}
+            _save(signatures_path(folder, part), np.concatenate(signatures))
+            _save(bands_path(folder, part), near_duplicates.band_keys(np.concatenate(signatures), near))
+        arrays = {name: np.concatenate(column) for name, column in self.columns.items()}
+        arrays |= {"fates": self.fates, "hits": np.concatenate(self.hits)}
         arrays["boilerplate"] = np.array(sorted(self.boilerplate.items()), dtype=[("rule", "U64"), ("times", "i8")])
         with write_aside(results_path(folder, part)) as aside, open(aside, "wb") as file:
             np.savez(file, **arrays)
@@ -177,9 +178,9 @@ class _Judging:
 def noted(folder: Path, part: str, name: str) -> NDArray[Any]:
     """One array of those that :func:`judge_file` has noted of a file.
 
-    ``fates``: uint8, one a row of the file. Of the candidates: ``rows`` (in the file), ``digest`` (V16: of the sha256 of
-    their texts), ``pmid`` and ``pmcid`` (-1 for none), ``doi`` (see :func:`data_prep.parse.article.doi_key`; 0 for
-    none). ``hits`` (row, benchmark, item, how): of all records that came so far. ``boilerplate`` (rule, times).
+    ``fates``: uint8, one a row of the file. Of the candidates: ``rows`` (in the file), ``digest`` (V16: the sha256 of
+    their texts, cut), ``pmid`` and ``pmcid`` (-1 for none), ``doi`` (see :func:`data_prep.parse.article.doi_key`; 0 for
+    none). ``hits``: of all records that came so far, ``document`` being the row. ``boilerplate`` (rule, times).
     """
     with np.load(results_path(folder, part)) as arrays:
         return arrays[name]

@@ -1,4 +1,4 @@
-"""Stage ``select``: parsed rows → ``OUT/documents``, ``OUT/dropped``, ``OUT/ledger.json`` and what was found on the way.
+"""Stage ``select``: parsed rows → ``OUT/documents``, ``OUT/dropped``, ``OUT/ledger.json``, and what was found.
 
 Every record that came in ends in one place, as a document or as a dropped one with its reason (``reasons.py``). The
 steps: identifiers decide first (``keys.py``, ``fold.py``); then every file is judged by itself, record by record
@@ -27,12 +27,11 @@ from data_prep.documents import DOCUMENTS, DROPPED, LEDGER
 from data_prep.parse.stage import FOLDER as PARSED
 from data_prep.parse.stage import parsed_path
 from data_prep.schema import Select
-from data_prep.select import contamination
-from data_prep.select.contamination import Benchmarks, Hit
+from data_prep.select.contamination import Benchmarks
 from data_prep.select.decide import ABSTRACT, FULL_TEXT, Candidates, decide
 from data_prep.select.judge import JudgeTask, bands_path, judge_file, noted, results_path, signatures_path
 from data_prep.select.keys import ParsedFile, first_fates
-from data_prep.select.write import Written, WriteTask, make_ledger, write_file
+from data_prep.select.write import WriteTask, Written, make_ledger, write_file
 from data_prep.stage import Job, Stage, digest, remove
 
 VERSION = 2  # raise it when a rule changes
@@ -51,11 +50,12 @@ def run(job: Job) -> dict[str, Any]:
 
     _judge(job, files, folder)
     outcomes, duplicates = _decide(settings, files, folder)
-    ledger, hits, boilerplate = _write(job, files, folder, outcomes, parsed["refused"])
+    ledger, found, boilerplate = _write(job, files, folder, outcomes, parsed["refused"])
 
     _write_json(job.local / DUPLICATES, duplicates | {"boilerplate": dict(sorted(boilerplate.items()))})
-    benchmarks = Benchmarks.load(folder / BENCHMARKS) if (folder / BENCHMARKS).exists() else None
-    _write_json(job.local / CONTAMINATION, contamination.report(benchmarks, settings.decontaminate, hits))
+    remove(job.local / CONTAMINATION)
+    if found is not None:
+        _write_json(job.local / CONTAMINATION, found)
     _write_json(job.local / LEDGER, ledger)
     remove(folder)
     total = ledger["total"]
@@ -89,7 +89,7 @@ def _judge(job: Job, files: Sequence[ParsedFile], folder: Path) -> None:
     if settings.decontaminate.questions is not None:
         benchmarks = folder / BENCHMARKS
         if not benchmarks.exists():
-            contamination.read_benchmarks(settings.decontaminate.questions, settings.decontaminate.ngram).save(benchmarks)
+            Benchmarks.load(Path(settings.decontaminate.questions), settings.decontaminate.ngram).save(benchmarks)
     waiting = [
         JudgeTask(file, fates.tobytes(), folder, settings, excluded, benchmarks)
         for file, fates in zip(files, first_fates(files), strict=True)
@@ -129,12 +129,14 @@ def _decide(
 def _write(
     job: Job, files: Sequence[ParsedFile], folder: Path, outcomes: Sequence[NDArray[np.uint8]],
     refused: list[dict[str, str]],
-) -> tuple[dict[str, Any], list[Hit], Counter[str]]:  # fmt: skip
+) -> tuple[dict[str, Any], dict[str, Any] | None, Counter[str]]:  # fmt: skip
     """Documents and dropped records; returns the ledger, what was found of benchmarks, and what of boilerplate."""
     written: list[Written | None] = [None] * len(files)
     with job.building(DOCUMENTS) as documents, job.building(DROPPED) as dropped:
         tasks = [
-            WriteTask(file, folder, outcome.tobytes(), documents / f"{file.part}.parquet", dropped / f"{file.part}.parquet")
+            WriteTask(
+                file, folder, outcome.tobytes(), documents / f"{file.part}.parquet", dropped / f"{file.part}.parquet"
+            )
             for file, outcome in zip(files, outcomes, strict=True)
         ]
         with progress("select, write", len(tasks), "files") as advance:
@@ -148,7 +150,20 @@ def _write(
     boilerplate: Counter[str] = Counter()
     for one in all_written:
         boilerplate.update(one.boilerplate)
-    return ledger, [hit for one in all_written for hit in one.hits], boilerplate
+    return ledger, _contamination(folder, all_written), boilerplate
+
+
+def _contamination(folder: Path, written: Sequence[Written]) -> dict[str, Any] | None:
+    """``OUT/contamination.json``; None when it was not asked for."""
+    if not (folder / BENCHMARKS).exists():
+        return None
+    hits, dropped, first = [], [], 0
+    for one in written:
+        one.hits["document"] += first
+        hits.append(one.hits)
+        dropped.append(one.contaminated + first)
+        first += int(one.fates.sum())
+    return Benchmarks.open(folder / BENCHMARKS).report(np.concatenate(hits), np.concatenate(dropped))
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -169,8 +184,17 @@ def depends_on(job: Job) -> Any:
     if settings.exclude is not None:
         named.append(hashlib.sha256(storage.read_bytes(settings.exclude)).hexdigest())
     if settings.decontaminate.questions is not None:
-        named.append(contamination.identity(settings.decontaminate.questions))
+        named.append(_identity(Path(settings.decontaminate.questions)))
     return [VERSION, settings.model_dump(), named]
+
+
+def _identity(folder: Path) -> str:
+    """Changes with any file below the folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not files:
+        raise UserError(f"select.decontaminate.questions={folder}: no such folder, or nothing in it")
+    lines = [f"{path.relative_to(folder)} {storage.sha256(path)}" for path in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 STAGE = Stage(

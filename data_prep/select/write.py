@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_prep.documents import DOCUMENT_SCHEMA, DROPPED_SCHEMA
-from data_prep.select.contamination import Hit
+from data_prep.select.contamination import Hits
 from data_prep.select.judge import ROWS, documents_path, noted
 from data_prep.select.keys import ParsedFile
 from data_prep.select.reasons import CODES, IS_DELETION, KEPT, NAMES, REASONS
 
-OF_BENCHMARKS = (KEPT, CODES["contaminated_ngram"], CODES["contaminated_pmid"])
+CONTAMINATED = (CODES["contaminated_ngram"], CODES["contaminated_pmid"])
 NAMING = {"pubmed": ["pmid"], "pmc": ["pmcid", "doi", "place"]}  # the columns that name a dropped record
 
 
@@ -27,7 +27,7 @@ class WriteTask:
     file: ParsedFile
     folder: Path  # of what was judged
     outcomes: bytes
-    documents: Path
+    documents: Path  # folders
     dropped: Path
 
 
@@ -37,11 +37,13 @@ class Written:
 
     Attributes:
         fates: how many rows have which fate, int64[256].
-        hits: of the documents that are kept, or dropped for what they hold of benchmarks.
+        hits: of the documents that are kept or contaminated, ``document`` being the row in the file.
+        contaminated: the rows that are dropped for what they hold of benchmarks.
     """
 
     fates: NDArray[np.int64]
-    hits: list[Hit]
+    hits: Hits
+    contaminated: NDArray[np.int64]
     boilerplate: dict[str, int]
 
 
@@ -56,16 +58,23 @@ def write_file(task: WriteTask) -> Written:
     dropped = np.flatnonzero((fates != KEPT) & (fates != IS_DELETION))
     if len(dropped):
         _write_dropped(task, dropped, fates)
-    hits = [hit for hit in noted(task.folder, part, "hits").tolist() if fates[hit[0]] in OF_BENCHMARKS]
+    hits = noted(task.folder, part, "hits")
+    of_hits = fates[hits["document"]]
     return Written(
-        np.bincount(fates, minlength=256), hits, dict(noted(task.folder, part, "boilerplate").tolist())
-    )  # fmt: skip
+        np.bincount(fates, minlength=256),
+        hits[np.isin(of_hits, (KEPT, *CONTAMINATED))],
+        np.unique(hits["document"][np.isin(of_hits, CONTAMINATED)]),
+        dict(noted(task.folder, part, "boilerplate").tolist()),
+    )
 
 
 def _write_documents(task: WriteTask, kept: NDArray[np.bool_]) -> None:
+    path = task.documents / f"{task.file.part}.parquet"
     with (
         pq.ParquetFile(documents_path(task.folder, task.file.part)) as file,
-        pq.ParquetWriter(task.documents, DOCUMENT_SCHEMA, compression="zstd", compression_level=1) as writer,
+        pq.ParquetWriter(
+            task.documents / f"{task.file.part}.parquet", DOCUMENT_SCHEMA, compression="zstd", compression_level=1
+        ) as writer,
     ):
         first = 0
         for batch in file.iter_batches(batch_size=ROWS[task.file.source]):
@@ -80,7 +89,7 @@ def _write_dropped(task: WriteTask, dropped: NDArray[np.int64], fates: NDArray[n
     names = [_name(row, task.file.name, number) for row, number in zip(columns, dropped.tolist(), strict=True)]
     reasons = [NAMES[fate] for fate in fates[dropped]]
     table = pa.table([names, reasons, [task.file.name] * len(names)], schema=DROPPED_SCHEMA)
-    pq.write_table(table, task.dropped, compression="zstd")
+    pq.write_table(table, task.dropped / f"{task.file.part}.parquet", compression="zstd")
 
 
 def _name(row: dict[str, Any], file: str, number: int) -> str:
@@ -98,15 +107,16 @@ def make_ledger(
     files: Sequence[ParsedFile], fates: Sequence[NDArray[np.int64]], refused: list[dict[str, str]]
 ) -> dict[str, Any]:
     """``OUT/ledger.json``; in every entry ``in`` is ``kept`` and the sum of the reasons."""
+    of_files = list(zip(files, fates, strict=True))
     sources = dict.fromkeys(file.source for file in files)
-    deletions = {file.name: int(counts[IS_DELETION]) for file, counts in zip(files, fates, strict=True)}
+    deletions = {file.name: int(counts[IS_DELETION]) for file, counts in of_files}
     return {
         "total": _entry(np.sum(fates, axis=0)),
         "sources": {
-            source: _entry(np.sum([counts for file, counts in zip(files, fates, strict=True) if file.source == source], axis=0))
+            source: _entry(np.sum([counts for file, counts in of_files if file.source == source], axis=0))
             for source in sources
         },
-        "files": {file.name: _entry(counts) for file, counts in zip(files, fates, strict=True)},
+        "files": {file.name: _entry(counts) for file, counts in of_files},
         "deletions": {name: number for name, number in deletions.items() if number},
         "refused_files": refused,
     }

@@ -46,7 +46,6 @@ DUPLICATES = {
     "exact": {"groups": 11, "dropped": 14},
     "near": {
         "groups": 9, "dropped": 320, "sizes": {"2": 5, "3": 2, "7": 1, "312": 1},
-        "similarity_histogram": [40, 30, 60, 190],
     },
     "overlap": {"abstracts_with_full_text": 55, "dropped": 31},
     "boilerplate": {"neutrality": 12, "competing_interests": 40},

@@ -1,4 +1,4 @@
-"""The rules that look at all documents: which one of the same stays, and when an abstract gives way to its full text."""
+"""The rules that look at all documents: which one of the same stays, and when an abstract gives way to full text."""
 
 import hashlib
 from random import Random
