@@ -19,6 +19,7 @@ from base.errors import run_command
 BENCHMARKS = {  # name: (module, what it measures)
     "training": ("benchmarks.training", "tokens per CPU-second: our Trainer run, a bare loop, transformers' GPT-2"),
     "check": ("benchmarks.check", "seconds of `train.py --check` and of every `--help`"),
+    "packing": ("benchmarks.packing", "seconds of laying out and writing shards, and the room left empty"),
     "quickstart": ("benchmarks.quickstart", "seconds by part and peak memory of the whole recipe"),
 }
 PACKAGES = ("torch", "mosaicml", "mosaicml-streaming", "transformers", "tokenizers")
