@@ -25,6 +25,7 @@ BENCHMARKS = {  # name: (module, what it measures)
     "check": ("benchmarks.check", "seconds of `train.py --check` and of every `--help`"),
     "parse": ("benchmarks.parse", "CPU microseconds a PubMed citation: ours, from trees alone, pubmed_parser; memory"),
     "pmc_download": ("benchmarks.pmc_download", "CPU per article and requests a second from a bucket of PMC"),
+    "packing": ("benchmarks.packing", "seconds of laying out and writing shards, and the room left empty"),
     "quickstart": ("benchmarks.quickstart", "seconds by part and peak memory of the whole recipe"),
 }
 PACKAGES = (

@@ -80,18 +80,20 @@ def _rows(out: str, name: str, names: Iterable[str], columns: list[str]) -> list
     from pyarrow import fs
 
     location = storage.join(out, name)
-    files = [storage.join(location, file) for file in storage.list_files(location)] or [location]
-    parquet = [file.removeprefix("s3://") for file in files if file.endswith(".parquet") and storage.exists(file)]
+    files = [f"{name}/{file}" for file in storage.list_files(location) if file.endswith(".parquet")]
+    if name.endswith(".parquet") and storage.exists(location):
+        files = [name]
+    parquet = {storage.join(out, file).removeprefix("s3://"): file for file in files}
     if not parquet:
         return []
     remote = storage.is_remote(out)
     filesystem = fs.S3FileSystem(endpoint_override=os.environ.get("S3_ENDPOINT_URL")) if remote else None
     wanted = ds.field("id").isin(list(names))
-    table = ds.dataset(parquet, filesystem=filesystem, format="parquet").to_table(["__filename"], filter=wanted)
+    table = ds.dataset(list(parquet), filesystem=filesystem, format="parquet").to_table(["__filename"], filter=wanted)
     found = []
     for file in sorted(set(table["__filename"].to_pylist())):
         rows = ds.dataset(file, filesystem=filesystem, format="parquet").to_table(["id", *columns], filter=wanted)
-        found += [row | {"file": f"{name}/{file.rpartition('/')[2]}"} for row in rows.to_pylist()]
+        found += [row | {"file": parquet[file]} for row in rows.to_pylist()]
     return found
 
 
