@@ -147,8 +147,10 @@ def _alone_in(work: Path) -> Iterator[None]:
         raise UserError(f"work={work}: cannot be used as a folder for the steps between: {error.strerror}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         raise UserError(f"another run of data_prep works in {work}; wait for it, or give another work=…") from None
+    except OSError as error:  # as on Lustre, mounted without flock
+        say(f"{work}: no locks on this file system ({error.strerror}): see to it that no other run works there")
     try:
         yield
     finally:

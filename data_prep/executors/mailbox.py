@@ -4,7 +4,8 @@
 run.json                         rank 0: the run, a count that goes up while rank 0 lives, how the run stands
 RUN/from-MEMBER.json             that member: a count that goes up while it lives, its tasks, those that have ended
 RUN/to-MEMBER.json               rank 0: the tasks that this member shall have
-RUN/task-TASK, RUN/result-TASK   a function with its task; an outcome. Pickled
+RUN/task-MEMBER-TASK             rank 0: a function with its task, pickled
+RUN/result-MEMBER-TASK           that member: what came of it, pickled
 ===============================  ==================================================================================
 
 Each file has one writer, is replaced whole, and tells a state, not an event: whoever reads late, or twice, reads what

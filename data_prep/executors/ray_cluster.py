@@ -1,15 +1,19 @@
 """A Ray cluster that is there already. The command runs on one of its nodes, its tasks on all of them.
 
-Ray takes the path on which Python finds the project from this process to its workers, so the project must lie at the
-same path on all nodes, as must the work folder, OUT and the input. Credentials are not handed on: each node must have
-its own (a role, or a profile in a shared home). The endpoint of the object storage is.
+The project must be installed on all nodes, or lie at the same path on all of them with the command started in it: Ray
+lets its workers import from the folder where the command was started. The work folder, OUT and the input must be at
+the same paths too. Credentials are not handed on: each node must have its own (a role, or a profile in a shared home).
+The endpoint of the object storage is.
 """
 
 import os
+import pickle
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from base.errors import UserError
@@ -44,7 +48,10 @@ class RayCluster:
         self._ray = _import_ray()
         self._workers = workers
         self._places = places
-        self._environment = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
+        environment = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
+        self._setting = Setting(
+            places, environment, tuple(path for path in sys.path if not path.startswith(sys.prefix))
+        )
         _connect(self._ray, address or os.environ.get("RAY_ADDRESS") or "auto")
         try:
             places.mark()
@@ -71,7 +78,8 @@ class RayCluster:
             while True:
                 window = min([max(1, AHEAD * self.workers), *limits])
                 while len(running) < window and (following := next(left, None)) is not None:
-                    running[remote.remote(self._places, self._environment, function, following[1])] = following[0]
+                    what = pickle.dumps((function, following[1]))
+                    running[remote.remote(self._setting, what)] = following[0]
                 if not running:
                     return
                 # Not for ever: a cluster that has grown meanwhile gets more tasks.
@@ -98,7 +106,7 @@ class RayCluster:
                 f"a task was lost with its worker {RETRIES + 1} times, most often for want of memory; give the nodes "
                 f"fewer CPUs (ray start --num-cpus) and run the same command again. Ray says: {_first_line(error)}"
             ) from None
-        except errors.RayTaskError as error:  # before the task began: its function cannot be loaded there
+        except errors.RayTaskError as error:  # before the task began: attempt_on_node cannot be imported there
             raise UserError(
                 f"a node of the Ray cluster cannot run the project's code: {_last_line(error)}; "
                 "the project and what it needs must be installed alike on all nodes"
@@ -113,7 +121,7 @@ class RayCluster:
         look = self._ray.remote(num_cpus=0, max_retries=0)(attempt_on_node)
         waiting = {
             look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                self._places, self._environment, _nothing, None
+                self._setting, pickle.dumps((_nothing, None))
             ): node["NodeManagerHostname"]
             for node in nodes
         }
@@ -134,27 +142,42 @@ class RayCluster:
         self._places.unmark()
 
 
-def attempt_on_node(places: Places, environment: dict[str, str], function: Callable[[T], R], task: T) -> Outcome[R]:
-    """Do a task in a worker on a node; the first one in each worker makes sure that it can."""
-    where = f"a Ray worker on {socket.gethostname()}"
-    ready = attempt(_make_ready, (places, environment), where)
-    return attempt(function, task, where) if ready.error is None else Outcome(None, ready.error)
+@dataclass(frozen=True)
+class Setting:
+    """What a worker on a node needs to stand where the command stands."""
+
+    places: Places
+    environment: dict[str, str]
+    paths: tuple[str, ...]  # where Python looks for modules, besides what is installed
 
 
-_ready_for: Places | None = None  # this worker process
+def attempt_on_node(setting: Setting, what: bytes) -> Outcome[Any]:
+    """Do a task in a worker on a node. ``what``: function and task, pickled."""
+    return attempt(_do, (setting, what), f"a Ray worker on {socket.gethostname()}")
 
 
-def _make_ready(run: tuple[Places, dict[str, str]]) -> None:
+def _do(given: tuple[Setting, bytes]) -> Any:
+    setting, what = given
+    _make_ready(setting)
+    function, task = pickle.loads(what)  # noqa: S301 (from the user's own command, as all that Ray runs)
+    return function(task)
+
+
+_ready_for: Setting | None = None  # this worker process
+
+
+def _make_ready(setting: Setting) -> None:
+    """The first task in a worker makes sure that it can do them all."""
     global _ready_for
-    places, environment = run
-    if _ready_for == places:
+    if _ready_for == setting:
         return
-    places.require_seen()
-    os.chdir(places.here)
-    os.environ.update(environment)
+    setting.places.require_seen()
+    os.chdir(setting.places.here)
+    os.environ.update(setting.environment)
+    sys.path += [path for path in setting.paths if path not in sys.path]
     keep_to_one_cpu()
-    threading.Thread(target=_end_when_replaced, args=(places,), daemon=True).start()
-    _ready_for = places
+    threading.Thread(target=_end_when_replaced, args=(setting.places,), daemon=True).start()
+    _ready_for = setting
 
 
 def _end_when_replaced(places: Places) -> None:

@@ -33,7 +33,7 @@ def serve(
     rank: int,
     workers: int | None,
     settings: str,
-    array: str | None,
+    job: str | None,
     stale_seconds: float,
     patience_seconds: float,
 ) -> bool:
@@ -43,7 +43,7 @@ def serve(
         folder: of the ranks, in the work folder.
         workers: processes; None for one on each CPU.
         settings: the digest of this rank's configuration, which must be rank 0's.
-        array: the Slurm array that this rank belongs to, if any: of a run of this array, it is known that it has ended.
+        job: the Slurm job that all ranks belong to, if any: of a run of this job, it is known that it has ended.
         stale_seconds: who gives no sign of life for so long is dead.
         patience_seconds: how long to wait for a rank 0 that lives.
 
@@ -76,8 +76,8 @@ def serve(
                     places.require_seen()
                     os.chdir(places.here)
                     service = _Service(folder / places.run, rank, workers, stale_seconds, places)
-            of_this_array = array is not None and state.get("array") == array
-            if state and state["stands"] != GOING and (state != found or of_this_array):
+            of_this_job = job is not None and state.get("job") == job
+            if state and state["stands"] != GOING and (state != found or of_this_job):
                 say(
                     f"rank {rank}: the run has ended {'well' if state['stands'] == DONE else 'with an error of rank 0'}"
                 )
@@ -112,13 +112,19 @@ class _Service:
         self._told: dict[str, Any] = {}
         self._told_at = _seconds()
         self._beat = 0
+        self._letter = folder / f"to-{self._name}.json"
         self.over = False
+        # The first letter is our own: a name that was looked for in vain is remembered by NFS, for up to a minute.
+        put_state(self._letter, {"letter": 0, "tasks": []})
         self._tell(0)
         say(f"rank {rank}: serves with {self._processes.workers} processes")
 
     def step(self) -> bool:
         """Look at what rank 0 wants, and tell what has come of it; whether there was anything new. Sets ``over``."""
-        letter = get_state(self._folder / f"to-{self._name}.json") or {"letter": 0, "tasks": []}
+        letter = get_state(self._letter)
+        if letter is None:  # the folder is being deleted, by a new run
+            self.over = True
+            return True
         # Whoever stood still for so long (a machine that was suspended) has been taken for dead, and his tasks are done
         # by others; after a new start of rank 0, another run may be writing in the same folders.
         if letter.get("dismissed") or self._places.replaced() or _seconds() - self._told_at > self._stale_seconds:
@@ -128,12 +134,12 @@ class _Service:
         self._drop_others(wanted)
         for task in wanted:
             if task not in self._futures and task not in self._ended:
-                function, description = get_object(self._folder / f"task-{task}")
+                function, description = get_object(self._folder / f"task-{self._name}-{task}")
                 self._futures[task] = self._processes.submit(function, description)
         for task in [task for task, future in self._futures.items() if future.done()]:
             outcome = self._processes.outcome(self._futures.pop(task))
             if task in wanted:
-                put_object(self._folder / f"result-{task}", outcome)
+                put_object(self._folder / f"result-{self._name}-{task}", outcome)
                 self._ended.add(task)
         return self._tell(letter["letter"])
 

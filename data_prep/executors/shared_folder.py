@@ -42,12 +42,12 @@ class SharedFolder:
         workers: processes of rank 0; None for one on each CPU.
         stale_seconds: a rank that gives no sign of life for so long is dead, and its tasks go to others.
         settings: the digest of the configuration; ranks with another one are refused.
-        array: the Slurm array that this rank belongs to, if any.
+        job: the Slurm job that all ranks belong to, if any.
         places: what all ranks must see; marked by this class.
     """
 
     def __init__(
-        self, folder: Path, workers: int | None, stale_seconds: float, settings: str, array: str | None, places: Places
+        self, folder: Path, workers: int | None, stale_seconds: float, settings: str, job: str | None, places: Places
     ):
         self._processes = LocalProcesses(workers)
         self._folder = folder / places.run
@@ -58,7 +58,7 @@ class SharedFolder:
         self._round = 0
         self._state: dict[str, Any] = {
             "run": places.run, "here": places.here, "written": places.written, "read": places.read,
-            "settings": settings, "array": array, "stands": GOING, "beat": 0,
+            "settings": settings, "job": job, "stands": GOING, "beat": 0,
         }  # fmt: skip
         places.mark()
         shutil.rmtree(folder, ignore_errors=True)  # a rank of a killed run may put its last word there meanwhile
@@ -166,7 +166,7 @@ class _Member:
         self._letters = 0
 
     def give(self, task: str, index: int, what: Any) -> None:
-        put_object(self._folder / f"task-{task}", what)
+        put_object(self._folder / f"task-{self.name}-{task}", what)
         self.has[task] = index
 
     def tell(self) -> None:
@@ -182,10 +182,10 @@ class _Member:
         outcomes = []
         for task in state["ended"]:
             if task in self.has:
-                result = self._folder / f"result-{task}"
+                result = self._folder / f"result-{self.name}-{task}"
                 outcomes.append((self.has.pop(task), get_object(result)))
                 result.unlink()
-                (self._folder / f"task-{task}").unlink(missing_ok=True)
+                (self._folder / f"task-{self.name}-{task}").unlink()
         return outcomes
 
     def idle(self) -> bool:

@@ -13,7 +13,12 @@ from data_prep.executors.shared_folder import SharedFolder
 from data_prep.schema import Executor as Settings
 
 FOLDER = "ranks"  # in the work folder
-ARRAY = "SLURM_ARRAY_JOB_ID"
+
+
+def slurm_job() -> str | None:
+    """The name of the Slurm array, or of the step of a Slurm job, that the ranks belong to."""
+    name = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
+    return name and f"{name}.{os.environ.get('SLURM_STEP_ID', '')}"
 
 
 @contextmanager
@@ -36,7 +41,7 @@ def started(settings: Settings, digest: str, work: Path, written: list[Path], re
             yield cluster
     elif settings.world > 1:
         ranks = SharedFolder(
-            work / FOLDER, settings.workers, settings.stale_seconds, digest, os.environ.get(ARRAY),
+            work / FOLDER, settings.workers, settings.stale_seconds, digest, slurm_job(),
             Places.of_new_run(written, read),
         )  # fmt: skip
         try:
@@ -53,6 +58,6 @@ def started(settings: Settings, digest: str, work: Path, written: list[Path], re
 def serve_rank(settings: Settings, digest: str, work: Path) -> bool:
     """Be a rank above 0 until the run has ended; whether it has ended well. Raises UserError as :func:`serve` does."""
     return serve(
-        work / FOLDER, settings.rank, settings.workers, digest, os.environ.get(ARRAY),
+        work / FOLDER, settings.rank, settings.workers, digest, slurm_job(),
         settings.stale_seconds, settings.patience_seconds,
     )  # fmt: skip
