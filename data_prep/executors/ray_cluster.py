@@ -27,6 +27,7 @@ AHEAD = 2  # tasks given out for each CPU
 RETRIES = 5  # of a task whose worker or node was lost; one that raises is not tried again
 CONNECT_SECONDS = 5.0
 CHECK_SECONDS = 90.0  # for all nodes to answer whether they see the folders; a first worker takes seconds to start
+COUNT_SECONDS = 10.0  # between two counts of the cluster's CPUs
 LOOK_SECONDS = 1.0  # a worker looks so often whether its run has been replaced
 HANDED_ON = ("S3_ENDPOINT_URL",)
 
@@ -74,16 +75,18 @@ class RayCluster:
         limits = [limit for limit in (self._workers, at_most) if limit is not None]
         running: dict[Any, int] = {}
         left = iter(enumerate(tasks))
+        count_again = 0.0
         try:
             while True:
-                window = min([max(1, AHEAD * self.workers), *limits])
+                if time.monotonic() >= count_again:  # a cluster may have grown
+                    window = min([max(1, AHEAD * self.workers), *limits])
+                    count_again = time.monotonic() + COUNT_SECONDS
                 while len(running) < window and (following := next(left, None)) is not None:
                     what = pickle.dumps((function, following[1]))
                     running[remote.remote(self._setting, what)] = following[0]
                 if not running:
                     return
-                # Not for ever: a cluster that has grown meanwhile gets more tasks.
-                ended, _ = self._ray.wait(list(running), num_returns=1, timeout=10)
+                ended, _ = self._ray.wait(list(running), num_returns=1, timeout=COUNT_SECONDS)
                 for reference in ended:
                     yield running.pop(reference), self._outcome(reference).get()
         finally:
@@ -95,18 +98,17 @@ class RayCluster:
     def _outcome(self, reference: Any) -> Outcome[Any]:
         errors = self._ray.exceptions
         try:
-            return self._ray.get(reference)
-        except (
-            errors.WorkerCrashedError,
-            errors.OutOfMemoryError,
-            errors.NodeDiedError,
-            errors.ObjectLostError,
-        ) as error:
+            return self._get(reference)
+        except (*_lost(errors), errors.OutOfMemoryError, errors.ObjectLostError) as error:
             raise UserError(
                 f"a task was lost with its worker {RETRIES + 1} times, most often for want of memory; give the nodes "
                 f"fewer CPUs (ray start --num-cpus) and run the same command again. Ray says: {_first_line(error)}"
             ) from None
-        except errors.RayTaskError as error:  # before the task began: attempt_on_node cannot be imported there
+
+    def _get(self, reference: Any) -> Outcome[Any]:
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:  # attempt_on_node cannot be imported there
             raise UserError(
                 f"a node of the Ray cluster cannot run the project's code: {_last_line(error)}; "
                 "the project and what it needs must be installed alike on all nodes"
@@ -129,11 +131,10 @@ class RayCluster:
         if late:
             names = ", ".join(sorted(waiting[reference] for reference in late))
             raise UserError(f"no answer from nodes of the Ray cluster in {CHECK_SECONDS:.0f} s: {names}")
-        errors = self._ray.exceptions
         for reference in ended:
             try:
-                self._outcome(reference).get()
-            except (errors.TaskUnschedulableError, errors.ActorUnschedulableError):
+                self._get(reference).get()
+            except _lost(self._ray.exceptions):
                 continue  # the node has gone meanwhile
 
     def close(self) -> None:
@@ -220,6 +221,11 @@ def _connect(ray: Any, address: str) -> None:
             f"executor.address={address}: cannot join this Ray cluster: {_first_line(error)}; "
             "the command must run on one of the cluster's nodes, with the same versions of Ray and Python"
         ) from None
+
+
+def _lost(errors: Any) -> tuple[type[Exception], ...]:
+    """What Ray raises when a worker or its node has gone."""
+    return errors.WorkerCrashedError, errors.NodeDiedError, errors.TaskUnschedulableError
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """Tasks that are done in other processes, on other machines as it were, and a rank that serves."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -29,6 +30,10 @@ def write_late_or_fail(path: Path) -> None:
 
 def fail_strangely(_: int) -> None:
     raise NeedsTwo("left", "right")
+
+
+def die(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class NeedsTwo(Exception):

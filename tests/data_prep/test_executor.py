@@ -1,14 +1,13 @@
 """Tasks in processes: failures come back as they are, and nothing runs on behind them."""
 
 import os
-import signal
 import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from far_tasks import double, fail_strangely, write_late_or_fail
+from far_tasks import die, double, fail_strangely, write_late_or_fail
 
 from base.errors import UserError
 from data_prep.executors.attempt import TaskFailed
@@ -20,10 +19,6 @@ def processes() -> Iterator[LocalProcesses]:
     executor = LocalProcesses(2)
     yield executor
     executor.close()
-
-
-def die(_: int) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def open_what_is_not_there(number: int) -> None:

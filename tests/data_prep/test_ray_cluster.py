@@ -14,12 +14,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from far_tasks import double, double_slowly, fail_strangely, write_late_or_fail
+from far_tasks import die, double, double_slowly, fail_strangely, write_late_or_fail
 from made import SMALL, YAML, content, prepare
 
 from base.errors import UserError
+from data_prep.executors import ray_cluster
 from data_prep.executors.attempt import TaskFailed
 from data_prep.executors.places import MARK, Places
+from data_prep.executors.ray_cluster import RayCluster
 
 COMMON = ("--object-store-memory=80000000", "--disable-usage-stats", "--include-log-monitor=false", "--block")
 START_SECONDS = 90
@@ -89,8 +91,9 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.mark.slow
-def test_tasks_run_on_the_nodes_and_failures_come_back_as_they_are(cluster: Cluster, tmp_path: Path) -> None:
-    from data_prep.executors.ray_cluster import RayCluster
+def test_tasks_run_on_the_nodes_and_failures_come_back_as_they_are(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
 
     with closing(RayCluster(cluster.address, None, Places.of_new_run([tmp_path], []))) as executor:
         assert executor.workers == 2
@@ -107,6 +110,9 @@ def test_tasks_run_on_the_nodes_and_failures_come_back_as_they_are(cluster: Clus
         assert len(list(out.iterdir())) == written < 20
         with pytest.raises(TaskFailed, match="NeedsTwo: left right"):
             list(executor.map(fail_strangely, range(5)))
+        monkeypatch.setattr(ray_cluster, "RETRIES", 1)  # a new worker takes seconds to start
+        with pytest.raises(UserError, match="lost with its worker 2 times"):
+            list(executor.map(die, range(1)))
         assert (tmp_path / MARK).exists()
     assert not (tmp_path / MARK).exists()
 
@@ -115,16 +121,12 @@ def test_tasks_run_on_the_nodes_and_failures_come_back_as_they_are(cluster: Clus
 def test_a_folder_that_the_nodes_do_not_see_is_refused(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from data_prep.executors.ray_cluster import RayCluster
-
     monkeypatch.setattr(Places, "mark", lambda self: None)  # as it is when each node has a folder of its own there
     with pytest.raises(UserError, match=f"{socket.gethostname()} does not see the files .*{tmp_path}"):
         RayCluster(cluster.address, None, Places.of_new_run([tmp_path], []))
 
 
 def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
-    from data_prep.executors.ray_cluster import RayCluster
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
