@@ -9,19 +9,21 @@ import errno
 import fcntl
 import json
 import os
+import re
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from base import storage
 from base.configuration import load_configuration
-from base.errors import PartlyRefused, UserError
+from base.errors import FAILED, PartlyRefused, UserError
 from base.progress import say
 from data_prep.card import stage as card
 from data_prep.download import stage as download
-from data_prep.executors.local import LocalProcesses
+from data_prep.executors.start import serve_rank, started
 from data_prep.parse import stage as parse
-from data_prep.schema import DataConfiguration
+from data_prep.schema import FETCHED, DataConfiguration
 from data_prep.select import stage as select
 from data_prep.shards import stage as shards
 from data_prep.stage import Job, Stage, digest, publish, sizes, unsent
@@ -47,21 +49,34 @@ def run(yaml: str, arguments: Sequence[str]) -> None:
     if unknown:
         raise UserError(f"no such stage: {', '.join(unknown)}. The stages are: {', '.join(STAGES)}")
     configuration = load_configuration(yaml, [a for a in arguments if "=" in a], DataConfiguration)
-    job = job_of(configuration)
-    with _alone_in(job.work), _telling_of_full_disks(job.work), closing(job.executor):
-        storage.require_writable(job.out)
-        refused = run_stages(job, [name for name in STAGES if not names or name in names])
+    work, local = folders(configuration)
+    settings = digest(configuration.model_dump(exclude={"executor"}))
+    if configuration.executor.rank:
+        if not serve_rank(configuration.executor, settings, work):
+            sys.exit(FAILED)
+        return
+    with _alone_in(work), _telling_of_full_disks(work):
+        storage.require_writable(configuration.out)
+        local.mkdir(parents=True, exist_ok=True)
+        with started(configuration.executor, settings, work, [work, local], local_inputs(configuration)) as executor:
+            job = Job(configuration, work, local, configuration.out, executor)
+            refused = run_stages(job, [name for name in STAGES if not names or name in names])
     if refused:
         listing = "\n".join(f"  {file['name']}: {file['reason']}" for file in refused)
         raise PartlyRefused(f"{len(refused)} input file(s) were not used; all the others were:\n{listing}")
 
 
-def job_of(configuration: DataConfiguration) -> Job:
-    """Folders and executor for a configuration."""
+def folders(configuration: DataConfiguration) -> tuple[Path, Path]:
+    """The work folder, and the folder where the files for ``out`` are made."""
     out = configuration.out
     work = Path(configuration.work) if configuration.work else Path(out) / "work"
-    local = work / "out" if storage.is_remote(out) else Path(out)
-    return Job(configuration, work, local, out, LocalProcesses(configuration.executor.workers))
+    return work, work / "out" if storage.is_remote(out) else Path(out)
+
+
+def local_inputs(configuration: DataConfiguration) -> list[Path]:
+    """The files and folders of input that all machines must see; of a glob, the folder where it begins."""
+    places = [place for place in (configuration.pubmed, configuration.pmc) if place and place not in FETCHED]
+    return [Path(re.split(r"[^/]*[*?\[]", place)[0] or ".") for place in places if not storage.is_remote(place)]
 
 
 def run_stages(job: Job, names: Sequence[str]) -> list[dict[str, str]]:
@@ -136,8 +151,10 @@ def _alone_in(work: Path) -> Iterator[None]:
         raise UserError(f"work={work}: cannot be used as a folder for the steps between: {error.strerror}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         raise UserError(f"another run of data_prep works in {work}; wait for it, or give another work=…") from None
+    except OSError as error:  # as on Lustre, mounted without flock
+        say(f"{work}: no locks on this file system ({error.strerror}): see to it that no other run works there")
     try:
         yield
     finally:

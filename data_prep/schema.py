@@ -26,10 +26,12 @@ Benchmark = Literal["medqa", "medmcqa", "mmlu", "pubmedqa", "bioasq"]
 
 class Executor(Section):
     name: Literal["local", "ray"] = "local"
-    workers: Positive = 2
-    address: Name | None = None
+    workers: Positive | None = None
+    address: Annotated[str, Field(pattern=r"^(auto|[^/\s]+:[0-9]+)$")] | None = None
     rank: Annotated[int, Field(ge=0)] = 0
     world: Positive = 1
+    stale_seconds: Positive = 60
+    patience_seconds: Positive = 600
 
 
 class DownloadPubmed(Section):

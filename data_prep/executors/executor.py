@@ -1,8 +1,10 @@
 """The face of whatever runs tasks. The stages know only this, and an executor knows nothing of what it runs.
 
 A task is a small description that can be pickled (paths and settings, never data); its function is a module-level one
-that writes its own files, aside first, and returns a small result. So a task may be done twice, here or elsewhere,
-without harm, and what a run writes does not depend on who does what.
+that writes its own files and returns a small result. A machine that is lost gives its tasks to others while it may
+still be writing, so **one task can run twice at the same time**. This must be harmless: a task writes aside, under a
+name that no other process uses (:func:`base.storage.write_aside`), moves the file into place, and gives the same bytes
+each time. Then what a run writes does not depend on who does what.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +16,6 @@ R = TypeVar("R")
 
 class Executor(Protocol):
     """Runs one function over many tasks."""
-
-    workers: int
 
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], at_most: int | None = None

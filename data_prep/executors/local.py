@@ -2,13 +2,16 @@
 
 import ctypes
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, TypeVar
 
 from base.errors import UserError
+from data_prep.executors.attempt import Outcome, attempt
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -17,10 +20,14 @@ AHEAD = 4  # tasks given out for each worker, so that none waits for the next
 
 
 class LocalProcesses:
-    """Processes on this machine, started once for all stages; with one worker, or one task, this very process."""
+    """Processes on this machine, started once for all stages; with one worker, or one task, this very process.
 
-    def __init__(self, workers: int):
-        self.workers = workers
+    Args:
+        workers: so many processes; None for one on each CPU that this process may use.
+    """
+
+    def __init__(self, workers: int | None):
+        self.workers = workers or cpus_here()
         self._pool: ProcessPoolExecutor | None = None
 
     def map(
@@ -32,45 +39,76 @@ class LocalProcesses:
             for index, task in enumerate(tasks):
                 yield index, function(task)
             return
-        pool = self._started()
         window = AHEAD * limit if limit == self.workers else limit
-        running: dict[Future[R], int] = {}
+        running: dict[Future[Outcome[R]], int] = {}
         left = iter(enumerate(tasks))
         try:
             while True:
                 while len(running) < window and (following := next(left, None)) is not None:
-                    running[pool.submit(function, following[1])] = following[0]
+                    running[self.submit(function, following[1])] = following[0]
                 if not running:
                     return
                 ended, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in ended:
-                    yield running.pop(future), future.result()
-        except BrokenProcessPool:
-            self._pool = None
-            raise UserError(
-                "a worker process was killed from outside, most often for want of memory; "
-                "give executor.workers a smaller number and run the same command again"
-            ) from None
+                    yield running.pop(future), self.outcome(future).get()
         finally:
             for future in running:
                 future.cancel()
             wait(running)
 
-    def _started(self) -> ProcessPoolExecutor:
+    def submit(self, function: Callable[[T], R], task: T) -> "Future[Outcome[R]]":
+        """Give a task to the processes. What the future holds is read with :meth:`outcome`."""
         if self._pool is None:
             # "spawn": a fork would copy the locks of the threads that pyarrow, boto3 and tokenizers keep.
             context: Any = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
-        return self._pool
+        return self._pool.submit(attempt, function, task)
+
+    def outcome(self, future: "Future[Outcome[R]]") -> Outcome[R]:
+        """What came of an ended future."""
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            self._pool = None
+            return Outcome(
+                None,
+                UserError(
+                    "a worker process was killed from outside, most often for want of memory; "
+                    "give executor.workers a smaller number and run the same command again"
+                ),
+            )
+
+    def kill(self) -> None:
+        """End the processes at once, in the middle of their tasks."""
+        for process in multiprocessing.active_children():
+            process.kill()
+        self.close()
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes, when the tasks that they are at have ended."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
+
+
+def cpus_here() -> int:
+    """CPUs that this process may use, at least 1: by its affinity (as Slurm sets it) and by the limit of its cgroup
+    (as Kubernetes and Docker set it)."""
+    cpus = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cpus
+    return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
+
+
+def keep_to_one_cpu() -> None:
+    """Have the libraries that start threads of their own (tokenizers) leave the other CPUs to the other workers."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def _start_worker() -> None:
     # A worker must not outlive a parent that was killed: it would go on writing beside the next run.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends the pool
+    keep_to_one_cpu()

@@ -1,14 +1,16 @@
 """Tasks in processes: failures come back as they are, and nothing runs on behind them."""
 
 import os
-import signal
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from far_tasks import die, double, fail_strangely, write_late_or_fail
 
 from base.errors import UserError
+from data_prep.executors.attempt import TaskFailed
 from data_prep.executors.local import LocalProcesses
 
 
@@ -19,19 +21,12 @@ def processes() -> Iterator[LocalProcesses]:
     executor.close()
 
 
-def double(number: int) -> tuple[int, int]:
-    return 2 * number, os.getpid()
+def open_what_is_not_there(number: int) -> None:
+    Path(f"/nowhere/{number}").read_bytes()
 
 
-def write_late_or_fail(path: Path) -> None:
-    if path.name == "fails":
-        raise UserError("this one cannot be done")
-    time.sleep(0.3)
-    path.touch()
-
-
-def die(_: int) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def threads_of_tokenizers(_: int) -> str | None:
+    return os.environ.get("TOKENIZERS_PARALLELISM")
 
 
 def test_every_task_is_done_once_in_other_processes(processes: LocalProcesses) -> None:
@@ -44,6 +39,19 @@ def test_one_worker_is_this_process(processes: LocalProcesses) -> None:
     assert [pid for _, (_, pid) in processes.map(double, range(3), at_most=1)] == [os.getpid()] * 3
 
 
+def test_a_worker_keeps_to_one_cpu(processes: LocalProcesses) -> None:
+    assert [value for _, value in processes.map(threads_of_tokenizers, range(2))] == ["false", "false"]
+
+
+def test_without_a_number_there_is_a_worker_for_each_cpu_of_this_process() -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, [min(allowed)])
+        assert LocalProcesses(None).workers == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 def test_a_failure_is_raised_when_no_other_task_runs_any_more(processes: LocalProcesses, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be done"):
         list(processes.map(write_late_or_fail, [tmp_path / "fails", *(tmp_path / f"{number}" for number in range(20))]))
@@ -52,8 +60,22 @@ def test_a_failure_is_raised_when_no_other_task_runs_any_more(processes: LocalPr
     assert len(list(tmp_path.iterdir())) == written < 20
 
 
-def test_a_killed_worker_is_told() -> None:
+def test_a_failure_keeps_its_type_and_shows_where_it_was_raised(processes: LocalProcesses) -> None:
+    with pytest.raises(FileNotFoundError) as raised:
+        list(processes.map(open_what_is_not_there, range(4)))
+    assert "in open_what_is_not_there" in "".join(traceback.format_exception(raised.value))
+    assert raised.value.filename.startswith("/nowhere/")
+
+
+def test_an_exception_that_cannot_travel_is_not_taken_for_a_killed_worker(processes: LocalProcesses) -> None:
+    with pytest.raises(TaskFailed, match="NeedsTwo: left right") as raised:
+        list(processes.map(fail_strangely, range(4)))
+    assert "in fail_strangely" in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_killed_worker_is_told_and_the_next_tasks_have_new_ones() -> None:
     executor = LocalProcesses(2)
     with pytest.raises(UserError, match="killed from outside"):
         list(executor.map(die, range(4)))
+    assert len(list(executor.map(double, range(4)))) == 4
     executor.close()
