@@ -23,7 +23,7 @@ from data_prep.card import stage as card
 from data_prep.download import stage as download
 from data_prep.executors.start import serve_rank, started
 from data_prep.parse import stage as parse
-from data_prep.schema import FETCHED, DataConfiguration
+from data_prep.schema import FETCHED, FETCHED_PMC, DataConfiguration
 from data_prep.select import stage as select
 from data_prep.shards import stage as shards
 from data_prep.stage import Job, Stage, digest, publish, sizes, unsent
@@ -75,7 +75,9 @@ def folders(configuration: DataConfiguration) -> tuple[Path, Path]:
 
 def local_inputs(configuration: DataConfiguration) -> list[Path]:
     """The files and folders of input that all machines must see; of a glob, the folder where it begins."""
-    places = [place for place in (configuration.pubmed, configuration.pmc) if place and place not in FETCHED]
+    places = [
+        place for place in (configuration.pubmed, configuration.pmc) if place and place not in (*FETCHED, *FETCHED_PMC)
+    ]
     return [Path(re.split(r"[^/]*[*?\[]", place)[0] or ".") for place in places if not storage.is_remote(place)]
 
 

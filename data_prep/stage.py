@@ -57,6 +57,8 @@ class Job:
         aside.mkdir(parents=True)
         try:
             yield aside
+            for left in aside.rglob(".*"):  # of a task whose machine was lost while it wrote; another one did it
+                remove(left)
             remove(final)
             aside.rename(final)
         finally:

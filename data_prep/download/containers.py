@@ -55,9 +55,11 @@ class Container:
 
 
 def fetch_pmc(
-    download: Path, folder: Path, settings: DownloadPmc, select: Select, executor: Executor
+    download: Path, folder: Path, settings: DownloadPmc, select: Select, executor: Executor, at_a_time: int
 ) -> dict[str, Any]:
     """Have all containers of the inventory in ``folder``; ``download`` holds the inventory.
+
+    ``at_a_time`` tasks run at once, which share the connections.
 
     Returns:
         The summary: ``containers``, ``inventory``, ``inventory_sha256`` and COUNTS. There ``articles`` is the sum of
@@ -68,14 +70,14 @@ def fetch_pmc(
         UserError: something could not be had. Finished containers stay, and the next run makes the others.
     """
     inventory, origin = frozen_inventory(download, settings)
-    containers = _containers(inventory, folder, settings, select, executor.workers)
+    containers = _containers(inventory, folder, settings, select, at_a_time)
     _remove_leftovers(folder, containers)
     waiting = [container for container in containers if _outcome(container) is None]
     if len(waiting) < len(containers):
         say(f"download: {len(containers) - len(waiting)} of {len(containers)} PMC containers are there already")
     fetched = 0
     with progress("download PMC", sum(container.articles for container in waiting), "articles") as advance:
-        for index, counts in executor.map(fill, waiting, at_most=min(executor.workers, settings.connections)):
+        for index, counts in executor.map(fill, waiting, at_most=min(at_a_time, settings.connections)):
             fetched += counts["bytes"]
             advance(waiting[index].articles)
     total: Counter[str] = Counter()

@@ -11,6 +11,7 @@ from base.progress import say
 from data_prep.download.containers import fetch_pmc
 from data_prep.download.pubmed_files import fetch_pubmed
 from data_prep.download.sample import write_sample
+from data_prep.download.sample_articles import write_articles
 from data_prep.schema import FETCHED, FETCHED_PMC
 from data_prep.stage import Job, Stage, remove
 
@@ -58,13 +59,14 @@ def _get_pmc(job: Job, word: str) -> dict[str, Any]:
         say(f"download: nothing to do for pmc, the files are in {word}")
         return {"files": 0}
     if word == "sample":
-        from data_prep.download.sample_articles import write_articles
-
         return {"files": len(write_articles(_emptied(job, "pmc"), job.configuration.sample))}
     folder = _folder(job, "pmc", word)
     folder.mkdir(parents=True, exist_ok=True)
     configuration = job.configuration
-    return fetch_pmc(job.work / FOLDER, folder, configuration.download.pmc, configuration.select, job.executor)
+    at_a_time = configuration.executor.workers * configuration.executor.world
+    return fetch_pmc(
+        job.work / FOLDER, folder, configuration.download.pmc, configuration.select, job.executor, at_a_time
+    )  # fmt: skip
 
 
 def _folder(job: Job, name: str, word: str) -> Path:

@@ -8,6 +8,7 @@ are used.
 
 import hashlib
 import json
+import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -163,11 +164,10 @@ class _Fetched:
 
     def __init__(self, task: ParseTask):
         self._task = task
-        self._folder = task.target.with_name(f".{task.target.name}.input")
+        self._folder: Path | None = None
 
     def __enter__(self) -> "_Fetched":
         source = self._task.source
-        remove(self._folder)
         members = source.members or ((source.name, source.location),)
         self.files = [(name, self._local(location, f"{number}")) for number, (name, location) in enumerate(members)]
         self.lists = [self._local(location, f"list{number}") for number, location in enumerate(source.lists)]
@@ -176,12 +176,15 @@ class _Fetched:
         return self
 
     def __exit__(self, *_: object) -> None:
-        remove(self._folder)
+        if self._folder is not None:
+            remove(self._folder)
 
     def _local(self, location: str, name: str) -> Path:
         if not storage.is_remote(location):
             return Path(location)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if self._folder is None:  # of its own: another machine may have been given the same task
+            target = self._task.target
+            self._folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         path = self._folder / f"{name}-{location.rpartition('/')[2]}"
         storage.download(location, path)
         return path

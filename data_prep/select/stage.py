@@ -134,9 +134,7 @@ def _write(
     written: list[Written | None] = [None] * len(files)
     with job.building(DOCUMENTS) as documents, job.building(DROPPED) as dropped:
         tasks = [
-            WriteTask(
-                file, folder, outcome.tobytes(), documents / f"{file.part}.parquet", dropped / f"{file.part}.parquet"
-            )
+            WriteTask(file, folder, outcome.tobytes(), documents, dropped)
             for file, outcome in zip(files, outcomes, strict=True)
         ]
         with progress("select, write", len(tasks), "files") as advance:

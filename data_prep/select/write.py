@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from base.storage import write_aside
 from data_prep.documents import DOCUMENT_SCHEMA, DROPPED_SCHEMA
 from data_prep.select.contamination import Hits
 from data_prep.select.judge import ROWS, documents_path, noted
@@ -72,9 +73,8 @@ def _write_documents(task: WriteTask, kept: NDArray[np.bool_]) -> None:
     path = task.documents / f"{task.file.part}.parquet"
     with (
         pq.ParquetFile(documents_path(task.folder, task.file.part)) as file,
-        pq.ParquetWriter(
-            task.documents / f"{task.file.part}.parquet", DOCUMENT_SCHEMA, compression="zstd", compression_level=1
-        ) as writer,
+        write_aside(path) as aside,
+        pq.ParquetWriter(aside, DOCUMENT_SCHEMA, compression="zstd", compression_level=1) as writer,
     ):
         first = 0
         for batch in file.iter_batches(batch_size=ROWS[task.file.source]):
@@ -89,7 +89,8 @@ def _write_dropped(task: WriteTask, dropped: NDArray[np.int64], fates: NDArray[n
     names = [_name(row, task.file.name, number) for row, number in zip(columns, dropped.tolist(), strict=True)]
     reasons = [NAMES[fate] for fate in fates[dropped]]
     table = pa.table([names, reasons, [task.file.name] * len(names)], schema=DROPPED_SCHEMA)
-    pq.write_table(table, task.dropped / f"{task.file.part}.parquet", compression="zstd")
+    with write_aside(task.dropped / f"{task.file.part}.parquet") as aside:
+        pq.write_table(table, aside, compression="zstd")
 
 
 def _name(row: dict[str, Any], file: str, number: int) -> str:
