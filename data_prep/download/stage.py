@@ -10,6 +10,7 @@ from typing import Any
 from base.progress import say
 from data_prep.download.containers import fetch_pmc
 from data_prep.download.pubmed_files import fetch_pubmed
+from data_prep.executors.local import cpus_here
 from data_prep.download.sample import write_sample
 from data_prep.download.sample_articles import write_articles
 from data_prep.schema import FETCHED, FETCHED_PMC
@@ -63,7 +64,7 @@ def _get_pmc(job: Job, word: str) -> dict[str, Any]:
     folder = _folder(job, "pmc", word)
     folder.mkdir(parents=True, exist_ok=True)
     configuration = job.configuration
-    at_a_time = configuration.executor.workers * configuration.executor.world
+    at_a_time = (configuration.executor.workers or cpus_here()) * configuration.executor.world
     return fetch_pmc(
         job.work / FOLDER, folder, configuration.download.pmc, configuration.select, job.executor, at_a_time
     )  # fmt: skip

@@ -17,7 +17,7 @@ HEAD = (
 )
 SMALL = (  # enough for one sequence of each split from a few dozen documents
     "executor.workers=1", "sample.citations=150", "tokenizer.vocab_size=600", "shards.max_seq_len=64",
-    "shards.size_limit=65536",
+    "shards.size_limit=65536", "select.quality.min_words=null",
 )  # fmt: skip
 
 

@@ -22,6 +22,8 @@ from base.errors import UserError
 from data_prep import pipeline
 from data_prep.card import stage as card
 from data_prep.documents import DOCUMENT_SCHEMA
+from data_prep.executors.local import LocalProcesses
+from data_prep.stage import Job
 from data_prep.schema import DataConfiguration, License
 from data_prep.select.reasons import REASONS
 
@@ -99,7 +101,8 @@ def write_card(out: Path, *arguments: str) -> dict[str, Any]:
     configuration = load_configuration(
         YAML, ["pubmed=sample", f"out={out}", *SMALL, SEQUENCE, *arguments], DataConfiguration
     )
-    card.STAGE.run(pipeline.job_of(configuration))
+    work, local = pipeline.folders(configuration)
+    card.STAGE.run(Job(configuration, work, local, configuration.out, LocalProcesses(1)))
     return numbers(out)
 
 
