@@ -52,7 +52,7 @@ def _decide_about(folder: Path, files: list[Any]) -> dict[str, Any]:
     from data_prep.schema import Select
     from data_prep.select.keys import first_fates
     from data_prep.select.reasons import NAMES
-    from data_prep.select.stage import _decide
+    from data_prep.select.stage import compare
 
     empty = _peak()
     start = time.monotonic()
@@ -62,7 +62,7 @@ def _decide_about(folder: Path, files: list[Any]) -> dict[str, Any]:
     sent = [fate.tobytes() for fate in fates]  # what the tasks carry
     del fates, sent
     start = time.monotonic()
-    outcomes, _ = _decide(Select(), files, folder)
+    outcomes, _, _ = compare(Select(), files, folder)
     decided = np.sum([np.bincount(outcome, minlength=256) for outcome in outcomes], axis=0)
     return {
         "rows": int(counts.sum()),

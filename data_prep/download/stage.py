@@ -10,9 +10,9 @@ from typing import Any
 from base.progress import say
 from data_prep.download.containers import fetch_pmc
 from data_prep.download.pubmed_files import fetch_pubmed
-from data_prep.executors.local import cpus_here
 from data_prep.download.sample import write_sample
 from data_prep.download.sample_articles import write_articles
+from data_prep.executors.local import cpus_here
 from data_prep.schema import FETCHED, FETCHED_PMC
 from data_prep.stage import Job, Stage, remove
 

@@ -71,15 +71,14 @@ class Report:
 
 
 def decide(
-    candidates: Candidates, settings: Select, bands: Sequence[Path], signatures: Sequence[Path]
-) -> tuple[NDArray[np.uint8], Report]:
-    """The fate of each candidate.
+    candidates: Candidates, settings: Select, fate: NDArray[np.uint8], bands: Sequence[Path], signatures: Sequence[Path]
+) -> Report:
+    """Writes the fate of each candidate into ``fate``, which comes with those that are decided already.
 
     Args:
         bands, signatures: the files of :mod:`data_prep.select.judge` in the candidates' order; none when
             ``settings.near_duplicates`` is off.
     """
-    fate = np.full(len(candidates.source), KEPT, dtype=np.uint8)
     report = Report()
     ranks = candidates.ranks()
 
@@ -96,11 +95,11 @@ def decide(
 
     full_texts = candidates.source == FULL_TEXT
     if full_texts.any():
-        compare(np.flatnonzero(full_texts))
+        compare(np.flatnonzero(full_texts & (fate == KEPT)))
         _match_full_texts(candidates, settings, fate, report)
     if not full_texts.all():
         compare(np.flatnonzero(fate == KEPT))
-    return fate, report
+    return report
 
 
 def _match_full_texts(candidates: Candidates, settings: Select, fate: NDArray[np.uint8], report: Report) -> None:
@@ -109,7 +108,7 @@ def _match_full_texts(candidates: Candidates, settings: Select, fate: NDArray[np
     full_texts = candidates.source == FULL_TEXT
     report.overlap["abstracts_with_full_text"] = int(_belongs(candidates, abstracts, full_texts).sum())
     if settings.overlap == "kept":
-        dropped = abstracts[_belongs(candidates, abstracts, full_texts & (fate == KEPT))]
+        dropped = abstracts[_belongs(candidates, abstracts, full_texts & (fate == KEPT)) & (fate[abstracts] == KEPT)]
         fate[dropped] = CODES["overlap"]
         report.overlap["dropped"] = len(dropped)
 

@@ -28,7 +28,7 @@ from base.storage import write_aside
 from data_prep.documents import DOCUMENT_SCHEMA
 from data_prep.schema import Select
 from data_prep.select import abstracts, boilerplate, full_texts, near_duplicates, quality
-from data_prep.select.contamination import CONTEXT, HIT, PMID, QUESTION, Benchmarks
+from data_prep.select.contamination import HIT, Benchmarks, Hits
 from data_prep.select.keys import ParsedFile
 from data_prep.select.reasons import CODES, KEPT
 from data_prep.select.words import Words, words_of
@@ -90,7 +90,8 @@ class _Judging:
         self.fates = np.frombuffer(task.fates, dtype=np.uint8).copy()
         self.excluded = set(task.excluded.read_text(encoding="utf-8").split("\n")) if task.excluded else set()
         self.benchmarks = Benchmarks.open(task.benchmarks) if task.benchmarks else None
-        self.hits: list[NDArray[np.void]] = [np.empty(0, dtype=HIT)]
+        self.candidates = 0
+        self.hits: list[Hits] = [np.empty(0, dtype=HIT)]
         self.boilerplate: Counter[str] = Counter()
         self.columns: dict[str, list[NDArray[Any]]] = {
             name: [] for name in ("rows", "digest", "pmid", "pmcid", "doi", "signatures")
@@ -115,8 +116,6 @@ class _Judging:
                 self.boilerplate.update(counts)
         reasons = ["empty" if not text else broken or "" for text, broken in zip(
             texts, quality.check(texts, words, settings.quality), strict=True)]  # fmt: skip
-        if self.benchmarks is not None:
-            reasons = self._contaminated(batch, rows, words, reasons)
         left = [place for place, reason in enumerate(reasons) if not reason]
         batch, rows, texts = self._drop(batch, rows, reasons, texts)
         return self._keep(batch, rows, texts, words if len(left) == len(reasons) else words_of(texts))
@@ -130,31 +129,19 @@ class _Judging:
         left = np.flatnonzero(codes == KEPT)
         return batch.take(pa.array(left)), rows[left], [texts[place] for place in left] if texts else []
 
-    def _contaminated(
-        self, batch: pa.RecordBatch, rows: NDArray[np.int64], words: Words, reasons: list[str]
-    ) -> list[str]:
-        """Notes what is found of benchmarks; the reasons, with those of what the settings drop for it."""
-        assert self.benchmarks is not None
-        settings = self.task.settings.decontaminate
-        pmids = batch["pmid"].fill_null(-1).to_numpy(zero_copy_only=False)
-        hits = np.concatenate([self.benchmarks.scan(words), self.benchmarks.scan_pmids(pmids)])
-        for ways, benchmarks, reason in (
-            ((QUESTION, CONTEXT), settings.drop_by_ngram, "contaminated_ngram"),
-            ((PMID,), settings.drop_by_pmid, "contaminated_pmid"),
-        ):
-            for way in ways:
-                for document in self.benchmarks.hit_by(hits, way, benchmarks):
-                    reasons[document] = reasons[document] or reason
-        hits["document"] = rows[hits["document"]]
-        self.hits.append(hits)
-        return reasons
-
     def _keep(self, batch: pa.RecordBatch, rows: NDArray[np.int64], texts: list[str], words: Words) -> pa.Table:
-        digests = [hashlib.sha256(text.encode()) for text in texts]
         columns = self.columns
+        pmids = batch["pmid"].fill_null(-1).to_numpy(zero_copy_only=False)
+        if self.benchmarks is not None:
+            self.hits += [
+                self.benchmarks.scan(words, self.candidates),
+                self.benchmarks.scan_pmids(pmids, self.candidates),
+            ]
+        self.candidates += len(texts)
+        digests = [hashlib.sha256(text.encode()) for text in texts]
         columns["rows"].append(rows)
         columns["digest"].append(np.array([digest.digest()[:16] for digest in digests], dtype="V16"))
-        columns["pmid"].append(batch["pmid"].fill_null(-1).to_numpy(zero_copy_only=False))
+        columns["pmid"].append(pmids)
         columns["pmcid"].append(batch["pmcid"].fill_null(-1).to_numpy(zero_copy_only=False))
         columns["doi"].append(np.array(self.rules.doi_keys(batch), dtype=np.uint64))
         near = self.task.settings.near_duplicates
@@ -180,7 +167,7 @@ def noted(folder: Path, part: str, name: str) -> NDArray[Any]:
 
     ``fates``: uint8, one a row of the file. Of the candidates: ``rows`` (in the file), ``digest`` (V16: the sha256 of
     their texts, cut), ``pmid`` and ``pmcid`` (-1 for none), ``doi`` (see :func:`data_prep.parse.article.doi_key`; 0 for
-    none). ``hits``: of all records that came so far, ``document`` being the row. ``boilerplate`` (rule, times).
+    none), ``hits`` (of benchmarks; ``document`` counts the candidates). ``boilerplate`` (rule, times): of all rows.
     """
     with np.load(results_path(folder, part)) as arrays:
         return arrays[name]

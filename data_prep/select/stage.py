@@ -27,15 +27,17 @@ from data_prep.documents import DOCUMENTS, DROPPED, LEDGER
 from data_prep.parse.stage import FOLDER as PARSED
 from data_prep.parse.stage import parsed_path
 from data_prep.schema import Select
-from data_prep.select.contamination import Benchmarks
+from data_prep.select.contamination import CONTEXT, PMID, QUESTION, Benchmarks, Hits, without_phrases
 from data_prep.select.decide import ABSTRACT, FULL_TEXT, Candidates, decide
 from data_prep.select.judge import JudgeTask, bands_path, judge_file, noted, results_path, signatures_path
 from data_prep.select.keys import ParsedFile, first_fates
+from data_prep.select.reasons import CODES, KEPT
 from data_prep.select.write import WriteTask, Written, make_ledger, write_file
 from data_prep.stage import Job, Stage, digest, remove
 
 VERSION = 2  # raise it when a rule changes
 DUPLICATES, CONTAMINATION = "duplicates.json", "contamination.json"
+CONTAMINATED = (CODES["contaminated_ngram"], CODES["contaminated_pmid"])
 BENCHMARKS, EXCLUDED = "benchmarks.npz", "excluded.txt"  # in the folder of what was judged
 
 
@@ -49,8 +51,8 @@ def run(job: Job) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
 
     _judge(job, files, folder)
-    outcomes, duplicates = _decide(settings, files, folder)
-    ledger, found, boilerplate = _write(job, files, folder, outcomes, parsed["refused"])
+    outcomes, duplicates, found = compare(settings, files, folder)
+    ledger, boilerplate = _write(job, files, folder, outcomes, parsed["refused"])
 
     _write_json(job.local / DUPLICATES, duplicates | {"boilerplate": dict(sorted(boilerplate.items()))})
     remove(job.local / CONTAMINATION)
@@ -100,10 +102,10 @@ def _judge(job: Job, files: Sequence[ParsedFile], folder: Path) -> None:
             advance(len(waiting[index].fates))
 
 
-def _decide(
+def compare(
     settings: Select, files: Sequence[ParsedFile], folder: Path
-) -> tuple[list[NDArray[np.uint8]], dict[str, Any]]:
-    """For each file the fates of its candidates."""
+) -> tuple[list[NDArray[np.uint8]], dict[str, Any], dict[str, Any] | None]:
+    """For each file the fates of its candidates; what was found of duplicates, and of benchmarks (None: not asked)."""
 
     def column(name: str) -> NDArray[Any]:
         return np.concatenate([noted(folder, file.part, name) for file in files])
@@ -118,19 +120,48 @@ def _decide(
         digest=column("digest").view(np.uint64).reshape(-1, 2),
     )
     say(f"select: comparing {len(candidates.source)} documents with each other")
+    fates = np.full(len(candidates.source), KEPT, dtype=np.uint8)
+    found = None
+    if (folder / BENCHMARKS).exists():
+        benchmarks = Benchmarks.open(folder / BENCHMARKS)
+        hits, phrases = without_phrases(_all_hits(files, folder, lengths))
+        _drop_contaminated(benchmarks, hits, settings, fates)
     near = files if settings.near_duplicates is not None else []
-    fates, report = decide(
-        candidates, settings, [bands_path(folder, file.part) for file in near],
+    report = decide(
+        candidates, settings, fates, [bands_path(folder, file.part) for file in near],
         [signatures_path(folder, file.part) for file in near],
     )  # fmt: skip
-    return np.split(fates, np.cumsum(lengths)[:-1]), report.json()
+    if (folder / BENCHMARKS).exists():
+        hits = hits[np.isin(fates[hits["document"]], (KEPT, *CONTAMINATED))]
+        found = benchmarks.report(hits, np.flatnonzero(np.isin(fates, CONTAMINATED))) | {"phrases": phrases}
+    return np.split(fates, np.cumsum(lengths)[:-1]), report.json(), found
+
+
+def _all_hits(files: Sequence[ParsedFile], folder: Path, lengths: Sequence[int]) -> Hits:
+    """Of all files, ``document`` being the candidate's place among all."""
+    hits, first = [], 0
+    for file, length in zip(files, lengths, strict=True):
+        of_file = noted(folder, file.part, "hits")
+        of_file["document"] += first
+        hits.append(of_file)
+        first += length
+    return np.concatenate(hits)
+
+
+def _drop_contaminated(benchmarks: Benchmarks, hits: Hits, settings: Select, fates: NDArray[np.uint8]) -> None:
+    for way, names, reason in (
+        (QUESTION, settings.decontaminate.drop_by_ngram, "contaminated_ngram"),
+        (CONTEXT, settings.decontaminate.drop_by_ngram, "contaminated_ngram"),
+        (PMID, settings.decontaminate.drop_by_pmid, "contaminated_pmid"),
+    ):
+        fates[benchmarks.hit_by(hits, way, names)] = CODES[reason]
 
 
 def _write(
     job: Job, files: Sequence[ParsedFile], folder: Path, outcomes: Sequence[NDArray[np.uint8]],
     refused: list[dict[str, str]],
-) -> tuple[dict[str, Any], dict[str, Any] | None, Counter[str]]:  # fmt: skip
-    """Documents and dropped records; returns the ledger, what was found of benchmarks, and what of boilerplate."""
+) -> tuple[dict[str, Any], Counter[str]]:  # fmt: skip
+    """Documents and dropped records; returns the ledger, and how often which boilerplate was taken."""
     written: list[Written | None] = [None] * len(files)
     with job.building(DOCUMENTS) as documents, job.building(DROPPED) as dropped:
         tasks = [
@@ -148,20 +179,7 @@ def _write(
     boilerplate: Counter[str] = Counter()
     for one in all_written:
         boilerplate.update(one.boilerplate)
-    return ledger, _contamination(folder, all_written), boilerplate
-
-
-def _contamination(folder: Path, written: Sequence[Written]) -> dict[str, Any] | None:
-    """``OUT/contamination.json``; None when it was not asked for."""
-    if not (folder / BENCHMARKS).exists():
-        return None
-    hits, dropped, first = [], [], 0
-    for one in written:
-        one.hits["document"] += first
-        hits.append(one.hits)
-        dropped.append(one.contaminated + first)
-        first += int(one.fates.sum())
-    return Benchmarks.open(folder / BENCHMARKS).report(np.concatenate(hits), np.concatenate(dropped))
+    return ledger, boilerplate
 
 
 def _write_json(path: Path, value: Any) -> None:

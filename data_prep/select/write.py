@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 
 from base.storage import write_aside
 from data_prep.documents import DOCUMENT_SCHEMA, DROPPED_SCHEMA
-from data_prep.select.contamination import Hits
 from data_prep.select.judge import ROWS, documents_path, noted
 from data_prep.select.keys import ParsedFile
 from data_prep.select.reasons import CODES, IS_DELETION, KEPT, NAMES, REASONS
 
-CONTAMINATED = (CODES["contaminated_ngram"], CODES["contaminated_pmid"])
 NAMING = {"pubmed": ["pmid"], "pmc": ["pmcid", "doi", "place"]}  # the columns that name a dropped record
 
 
@@ -34,17 +32,9 @@ class WriteTask:
 
 @dataclass(frozen=True)
 class Written:
-    """What came of one file.
-
-    Attributes:
-        fates: how many rows have which fate, int64[256].
-        hits: of the documents that are kept or contaminated, ``document`` being the row in the file.
-        contaminated: the rows that are dropped for what they hold of benchmarks.
-    """
+    """What came of one file: how many rows have which fate (int64[256]), and how often which boilerplate was taken."""
 
     fates: NDArray[np.int64]
-    hits: Hits
-    contaminated: NDArray[np.int64]
     boilerplate: dict[str, int]
 
 
@@ -59,14 +49,7 @@ def write_file(task: WriteTask) -> Written:
     dropped = np.flatnonzero((fates != KEPT) & (fates != IS_DELETION))
     if len(dropped):
         _write_dropped(task, dropped, fates)
-    hits = noted(task.folder, part, "hits")
-    of_hits = fates[hits["document"]]
-    return Written(
-        np.bincount(fates, minlength=256),
-        hits[np.isin(of_hits, (KEPT, *CONTAMINATED))],
-        np.unique(hits["document"][np.isin(of_hits, CONTAMINATED)]),
-        dict(noted(task.folder, part, "boilerplate").tolist()),
-    )
+    return Written(np.bincount(fates, minlength=256), dict(noted(task.folder, part, "boilerplate").tolist()))
 
 
 def _write_documents(task: WriteTask, kept: NDArray[np.bool_]) -> None:

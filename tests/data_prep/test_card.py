@@ -23,9 +23,9 @@ from data_prep import pipeline
 from data_prep.card import stage as card
 from data_prep.documents import DOCUMENT_SCHEMA
 from data_prep.executors.local import LocalProcesses
-from data_prep.stage import Job
 from data_prep.schema import DataConfiguration, License
 from data_prep.select.reasons import REASONS
+from data_prep.stage import Job
 
 SEQUENCE = "shards.max_seq_len=512"  # some documents are longer, most are not
 FILES = ("card.html", "card.md", "card.json")
@@ -96,13 +96,17 @@ def corpus(whole: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def job_of(configuration: DataConfiguration) -> Job:
+    work, local = pipeline.folders(configuration)
+    return Job(configuration, work, local, configuration.out, LocalProcesses(1))
+
+
 def write_card(out: Path, *arguments: str) -> dict[str, Any]:
     """The stage alone, over whatever lies in ``out``."""
     configuration = load_configuration(
         YAML, ["pubmed=sample", f"out={out}", *SMALL, SEQUENCE, *arguments], DataConfiguration
     )
-    work, local = pipeline.folders(configuration)
-    card.STAGE.run(Job(configuration, work, local, configuration.out, LocalProcesses(1)))
+    card.STAGE.run(job_of(configuration))
     return numbers(out)
 
 
@@ -368,7 +372,7 @@ def test_settings_that_decide_nothing_do_not_change_the_card(whole: Path, tmp_pa
     place = tmp_path / "card.yaml"
     place.write_text(yaml.safe_dump(settings))
     again = load_configuration(str(place), [f"out={tmp_path}"], DataConfiguration)  # what the card shows can be run
-    assert card.depends_on(pipeline.job_of(again))[1] == yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    assert card.depends_on(job_of(again))[1] == yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
 def test_plots_bear_extremes(tmp_path: Path) -> None:

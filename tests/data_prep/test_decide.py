@@ -31,7 +31,9 @@ def fates(documents: list[dict[str, Any]], settings: Select = EXACT_ONLY) -> lis
         doi=np.array([one["doi"] for one in documents], dtype=np.uint64),
         digest=np.frombuffer(b"".join(digests), dtype=np.uint64).reshape(-1, 2),
     )
-    return [NAMES[fate] for fate in decide(candidates, settings, [], [])[0]]
+    fates = np.zeros(len(documents), dtype=np.uint8)
+    decide(candidates, settings, fates, [], [])
+    return [NAMES[fate] for fate in fates]
 
 
 @pytest.mark.parametrize("match", [{"pmcid": 7}, {"pmid": 1}, {"doi": 99}])
