@@ -17,6 +17,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 PR_SET_PDEATHSIG = 1
 AHEAD = 4  # tasks given out for each worker, so that none waits for the next
+KILLED = (
+    "a worker process was killed from outside, most often for want of memory; "
+    "give executor.workers a smaller number and run the same command again"
+)
 
 
 class LocalProcesses:
@@ -57,12 +61,20 @@ class LocalProcesses:
             wait(running)
 
     def submit(self, function: Callable[[T], R], task: T) -> "Future[Outcome[R]]":
-        """Give a task to the processes. What the future holds is read with :meth:`outcome`."""
+        """Give a task to the processes. What the future holds is read with :meth:`outcome`.
+
+        Raises:
+            UserError: a process was killed.
+        """
         if self._pool is None:
             # "spawn": a fork would copy the locks of the threads that pyarrow, boto3 and tokenizers keep.
             context: Any = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
-        return self._pool.submit(attempt, function, task)
+        try:
+            return self._pool.submit(attempt, function, task)
+        except BrokenProcessPool:
+            self._pool = None
+            raise UserError(KILLED) from None
 
     def outcome(self, future: "Future[Outcome[R]]") -> Outcome[R]:
         """What came of an ended future."""
@@ -70,13 +82,7 @@ class LocalProcesses:
             return future.result()
         except BrokenProcessPool:
             self._pool = None
-            return Outcome(
-                None,
-                UserError(
-                    "a worker process was killed from outside, most often for want of memory; "
-                    "give executor.workers a smaller number and run the same command again"
-                ),
-            )
+            return Outcome(None, UserError(KILLED))
 
     def kill(self) -> None:
         """End the processes at once, in the middle of their tasks."""

@@ -53,6 +53,7 @@ def serve(
     Raises:
         UserError: no rank 0 for so long; its configuration is another; this machine does not see what it writes.
     """
+    folder = folder.absolute()  # this process will go where rank 0 was started
     say(f"rank {rank}: waits for rank 0 in {folder}")
     pulse, pace = Pulse(patience_seconds), Pace()
     found = state = get_state(folder / RUN) or {}  # perhaps of a run that has ended, or was killed, long ago
@@ -72,7 +73,7 @@ def serve(
                         "besides executor.rank and executor.workers"
                     )
                 places = Places(state["here"], tuple(state["written"]), tuple(state["read"]), state["run"])
-                if not places.replaced():
+                if not places.replaced() and _still(folder, state):
                     places.require_seen()
                     os.chdir(places.here)
                     service = _Service(folder / places.run, rank, workers, stale_seconds, places)
@@ -95,6 +96,12 @@ def serve(
     finally:
         if service is not None:
             service.leave()
+
+
+def _still(folder: Path, state: dict[str, Any]) -> bool:
+    """Whether the run goes on, looked at afresh: one that has ended takes its marks away."""
+    now = get_state(folder / RUN) or {}
+    return (now.get("run"), now.get("stands")) == (state["run"], GOING)
 
 
 class _Service:

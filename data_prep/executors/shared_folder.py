@@ -139,7 +139,8 @@ class SharedFolder:
                 left.extendleft(sorted(member.has.values(), reverse=True))
                 member.dismiss()
                 self._gone.add(self._members.pop(name).name)
-                say(f"rank {name} has given no sign of life for {self._stale_seconds:g} s; others do its tasks")
+                why = "has left" if member.left else f"has given no sign of life for {self._stale_seconds:g} s"
+                say(f"rank {name} {why}; others do its tasks")
         return outcomes
 
     def _take_back(self) -> None:
@@ -159,7 +160,7 @@ class _Member:
         self.name = name
         self.has: dict[str, int] = {}  # name of a task → its index
         self.workers = 0
-        self.lives = True
+        self.lives, self.left = True, False
         self._folder = folder
         self._pulse = Pulse(stale_seconds)
         self._told: list[str] = []
@@ -201,5 +202,6 @@ class _Member:
         state = get_state(self._folder / f"from-{self.name}.json")
         assert state is not None, self.name  # nobody deletes it
         self.workers = state["workers"]
-        self.lives = self._pulse.beats(state["beat"]) and not state["left"]
+        self.left = state["left"]
+        self.lives = self._pulse.beats(state["beat"]) and not self.left
         return state
