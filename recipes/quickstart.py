@@ -130,8 +130,8 @@ def quickstart(source: str | None, qa: str | None, gpt2: str | None, out: Path) 
     with local_s3(out / "s3") as server:
         run = Quickstart(out, server)
         run.watch_memory()
-        prepare_data(run, source, gpt2)
         prepare_questions(run, qa)
+        prepare_data(run, source, gpt2)
         with run.part("training"):
             train(run, "whole")
         resume = kill_and_resume(run)
@@ -153,13 +153,16 @@ def quickstart(source: str | None, qa: str | None, gpt2: str | None, out: Path) 
 
 
 def prepare_data(run: Quickstart, source: str, gpt2: str | None) -> None:
-    """PubMed XML → documents, tokenizer and shards in the bucket."""
+    """PubMed XML → documents, tokenizer, shards and their card in the bucket; what documents share with the questions
+    is reported in the card."""
     compare = [f"tokenizer.compare_with.gpt2={gpt2}"] if gpt2 else []
     with run.part("data"):
         run.run(
             "python", "-m", "data_prep", "yamls/data/quickstart.yaml", f"pubmed={source}",
-            f"out={run.server.location('data')}", f"work={run.out}/work", *compare, partly_is_fine=True,
+            f"out={run.server.location('data')}", f"work={run.out}/work", *compare,
+            f"select.decontaminate.questions={run.out}/qa", partly_is_fine=True,
         )  # fmt: skip
+    shutil.copyfile(run.out / "work" / "out" / "card.html", run.out / "card.html")
 
 
 def prepare_questions(run: Quickstart, qa: str | None) -> None:
@@ -313,7 +316,7 @@ def _begin(out: Path, inputs: dict[str, Any]) -> None:
         return
     for old in ("whole", "resumed", "cache", "s3", "exported", "work"):
         shutil.rmtree(out / old, ignore_errors=True)
-    for file in (summary, out / "report.html", out / "killed.json"):
+    for file in (summary, out / "report.html", out / "card.html", out / "killed.json"):
         file.unlink(missing_ok=True)
     storage.write_bytes(str(marker), json.dumps(inputs).encode())
 

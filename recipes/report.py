@@ -66,6 +66,7 @@ def write_report(path: Path, summary: dict[str, Any], whole_metrics: Path, resum
         "</div>",
         "<h2>Data</h2>",
         _ledger(details["ledger"], details["refused_files"]),
+        "<p>More of it, and what it shares with the questions: <a href=card.html>the data card</a>.</p>",
         _tokenizer(details["tokenizer"]),
         "<h2>Scores of the last checkpoint</h2>",
         _scores(summary["scores"]),
@@ -123,7 +124,7 @@ def _ledger(total: dict[str, Any], refused: list[dict[str, str]]) -> str:
 
 
 def _tokenizer(facts: dict[str, Any]) -> str:
-    words = {"ours": facts["tokens_per_word"]} | facts.get("compared", {})
+    words = {name: rates["pubmed"]["tokens_per_word"] for name, rates in facts["rates"].items()}
     lines = [f"<p>The tokenizer is {_text(facts['said'])}.</p>"] if facts["said"] else []
     if len(words) > 1:
         lines.append(

@@ -130,7 +130,6 @@ def parsed_path(folder: Path, kind: str, name: str) -> Path:
 def parse_file(task: ParseTask) -> Parsed:
     """Parse one file or bundle; its outcome is written beside the rows, last."""
     task.target.parent.mkdir(parents=True, exist_ok=True)
-    _marker(task).unlink(missing_ok=True)
     with _Fetched(task) as fetched:
         try:
             _check_md5(task.source, fetched.md5)
