@@ -144,16 +144,17 @@ def _read_as_bytes(opening: bytes, chunks: Iterator[bytes], rules: AbstractRules
         data += chunk
         certain = _has_plain_tags_only(data, checked)
         while certain and (child := CHILD.match(data, at)):
-            end_tag = b"</" + child[2] + b">"
+            name = child[2]
+            end_tag = b"</" + name + b">"
             end = data.find(end_tag, max(child.end(), searched))
             if end < 0:  # it ends in a later chunk
                 searched = max(len(data) - len(end_tag), 0)
                 break
             piece = bytes(data[child.start(1) : end + len(end_tag)])
-            record = _read_from_bytes(piece, rules) if child[2] in WITH_BYTE_FORM else None
+            record = _read_from_bytes(piece, rules) if name in WITH_BYTE_FORM else None
             if record is not None:
                 yield record
-            elif piece.count(b"<" + child[2]) == 1:
+            elif piece.count(b"<" + name) == 1:
                 for element in tree_of(opening + piece + ending):
                     yield from read_child(element, rules)
             else:  # perhaps one inside another, and the end tag is the inner one's
