@@ -91,6 +91,7 @@ SECTION = re.compile(
 LANGUAGE = re.compile(rb"<Language>([^<]*+)</Language>")
 TYPE = re.compile(rb'<PublicationType(?: UI="([^"<&]*+)")?+>([^<&]*+)</PublicationType>')
 IDENTIFIER = re.compile(rb'<ArticleId(?: IdType="([^"<&]*+)")?+>([^<]*+)</ArticleId>')
+PMC_AS_VALUE = re.compile(rb"""["']pmc["']""")
 TAG = re.compile(rb"""<(?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*+>""")
 REFERENCE = re.compile(r"&([^;]*+);")
 CHARACTERS = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
@@ -312,11 +313,12 @@ def _names_pmcid(data: bytes, begin: int, end: int) -> bool:
     """Whether one of the ArticleId elements in a part of PubmedData is a PMCID."""
     if data.find(b"<ArticleId", begin, end) < 0:
         return False
-    if data.find(b"xmlns", begin, end) >= 0:
-        raise Unusual
-    if data.find(b'<ArticleId IdType="pmc">', begin, end) >= 0:
+    found = data.find(b'<ArticleId IdType="pmc">', begin, end)
+    if found >= 0:
+        if data.find(b"xmlns", begin, found) >= 0:
+            raise Unusual
         return True
-    if data.find(b'"pmc"', begin, end) >= 0 or data.find(b"'pmc'", begin, end) >= 0:
+    if data.find(b"pmc", begin, end) >= 0 and PMC_AS_VALUE.search(data, begin, end):
         raise Unusual
     _refuse_references_in_tags(data, begin, end)
     return False
