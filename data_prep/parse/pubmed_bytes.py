@@ -211,7 +211,12 @@ def _text(content: bytes) -> str:
 
 def _characters(content: bytes) -> str:
     text = content.decode()
-    return REFERENCE.sub(_character, text) if "&" in text else text
+    if "&" not in text:
+        return text
+    plain = text.replace("&lt;", "<").replace("&gt;", ">")
+    if plain.count("&") == plain.count("&amp;"):  # these three are nearly all
+        return plain.replace("&amp;", "&")
+    return REFERENCE.sub(_character, text)
 
 
 def _character(match: re.Match[str]) -> str:
@@ -256,14 +261,19 @@ def _abstract(content: bytes, rules: AbstractRules) -> tuple[str, bool]:
     while match := SECTION.match(content, at):
         label, text = match.groups()
         if text is not None:
-            sections.append((normalise(label.decode()) if label else "", normalise(_characters(text))))
+            sections.append((_label(label) if label else "", normalise(_characters(text))))
         at = match.end()
     if at < len(content):
         sections = list(sections_of(_fragment(b"<t>" + content + b"</t>")))
     return join_sections(sections, rules.labels)
 
 
-# Few journals, languages and lists of types make up nearly all records.
+# Few labels, journals, languages and lists of types make up nearly all records.
+
+
+@lru_cache(maxsize=4096)
+def _label(content: bytes) -> str:
+    return normalise(content.decode())
 
 
 @lru_cache(maxsize=4096)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 Labels = Literal["keep", "drop"]
@@ -131,10 +132,13 @@ def join_sections(sections: Iterable[tuple[str, str]], labels: Labels) -> tuple[
         if "ABSTRACT TRUNCATED" in text:
             text, cuts = TRUNCATION.subn("", text)
             truncated = truncated or cuts > 0
-        if text and label and labels == "keep":
-            label = label.rstrip(":").rstrip()
-            if label.upper() not in LABELS_WITHOUT_MEANING:
-                text = f"{label}: {text}"
         if text:
-            parts.append(text)
+            parts.append(_prefix(label) + text if label and labels == "keep" else text)
     return ("\n" if labels == "keep" else " ").join(parts), truncated
+
+
+@lru_cache(maxsize=4096)
+def _prefix(label: str) -> str:
+    """What a section with this label begins with; few labels make up nearly all."""
+    label = label.rstrip(":").rstrip()
+    return "" if label.upper() in LABELS_WITHOUT_MEANING else f"{label}: "
