@@ -2,9 +2,10 @@
 
 The bytes must come from a file that is known to be well-formed and is made of plain tags: it has no comment,
 processing instruction or CDATA section, so that every ``<`` begins a tag and text holds none, and no space before a
-tag's ``>``, so that an end tag can be written in one way only. On that ground nothing is guessed: the children of each
-element are walked one after the other, what is not read is skipped to its end tag, and whatever is not written exactly
-as expected raises Unusual, upon which ``pubmed_tree`` reads the record. A test holds the two to the same records.
+tag's ``>``, so that an end tag can be written in one way only. On that ground nothing is guessed: the elements are
+matched one after the other in the order of NLM's DTD, what is not read is skipped to its end tag, and whatever is not
+written exactly as expected raises Unusual, upon which ``pubmed_tree`` reads the record. A test holds the two to the
+same records.
 """
 
 import re
@@ -164,7 +165,7 @@ def _rest_of_citation(record: Record, data: bytes, at: int, rules: AbstractRules
         end, at = _end(data, name, begin)
         if name == b"CommentsCorrectionsList":
             _links(record, data, match.start(1) - 1, at)
-        elif name in (b"PMID", b"Article", b"MedlineJournalInfo") or (name == b"OtherAbstract" and rules.want_others):
+        elif name in (b"PMID", b"Article") or (name == b"OtherAbstract" and rules.want_others):
             raise Unusual
         elif name == b"OtherID":
             record.pmcid = pmcid_of(_text(data[begin:end])) or record.pmcid

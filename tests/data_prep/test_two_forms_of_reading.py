@@ -98,6 +98,59 @@ def test_damaged_generated_files_are_read_alike_or_refused_alike(sample: list[by
     assert min(outcomes["read"], outcomes["refused"]) > 100, outcomes
 
 
+CITATION = """<PubmedArticle><MedlineCitation Status="MEDLINE"><PMID Version="1">7</PMID><DateRevised><Year>2001</Year>
+</DateRevised><Article PubModel="Print"><Journal><JournalIssue CitedMedium="Print"><PubDate><Year>2000</Year></PubDate>
+</JournalIssue><Title>J Made</Title></Journal><ArticleTitle>A title</ArticleTitle><Abstract>
+<AbstractText Label="AIMS" NlmCategory="OBJECTIVE">A text.</AbstractText></Abstract><AuthorList CompleteYN="Y"><Author>
+<LastName>A</LastName></Author></AuthorList><Language>eng</Language><PublicationTypeList><PublicationType UI="D016428">
+Journal Article</PublicationType></PublicationTypeList></Article><MedlineJournalInfo><MedlineTA>Made J</MedlineTA>
+</MedlineJournalInfo><CitationSubset>IM</CitationSubset></MedlineCitation><PubmedData><History><PubMedPubDate/></History>
+<ArticleIdList><ArticleId IdType="doi">10.1/a</ArticleId></ArticleIdList>
+<ReferenceList><Reference><Citation>C</Citation></Reference></ReferenceList></PubmedData></PubmedArticle>"""
+
+
+@pytest.mark.parametrize(
+    ("part", "instead"),
+    [
+        ("<Author>", "<AuthorList><Author/></AuthorList><Author>"),
+        ("<Author>", "<Article><AuthorList></AuthorList></Article><Author>"),
+        ("<Author>", "<Author><Language>ger</Language></Author><Author>"),
+        ("</Article>", "</Article><PMID>8</PMID>"),
+        ("</Article>", "</Article><Article><Language>fre</Language></Article>"),
+        ("</Article>", "<ArticleTitle>Another</ArticleTitle></Article>"),
+        ("</Article>", "<ArticleDate><Year>1999</Year></ArticleDate></Article>"),
+        ("</Article>", '</Article><OtherID xmlns="a">PMC9</OtherID>'),
+        ("</Article>", "</Article><OtherID>PMC9</OtherID><OtherID/>"),
+        ("</Article>", "</Article><MeshHeadingList><MeshHeadingList/></MeshHeadingList>"),
+        ("<Year>2000</Year>", "<Month>May</Month>"),
+        ("<Title>J Made</Title>", "<Title> </Title>"),
+        ("<Title>J Made</Title>", ""),
+        ("<Language>eng</Language>", ""),
+        ("<Language>eng</Language>", "<Language>eng</Language><New><Language>ger</Language></New>"),
+        ("<Citation>C</Citation>", '<ArticleIdList><ArticleId IdType="pmc">5</ArticleId></ArticleIdList>'),
+        ("<Citation>C</Citation>", '<A xmlns="a"><ArticleId IdType="pmc">5</ArticleId></A>'),
+        ("<Citation>C</Citation>", "<ArticleId A='1' IdType='pmc'>5</ArticleId>"),
+        ("<Citation>C</Citation>", '<ArticleId IdType="&#112;mc">5</ArticleId>'),
+        ("<PubMedPubDate/>", '<ArticleId IdType="pmc">5</ArticleId>'),
+        ("A text.", "a &amp;lt; b &lt; c &#60; d &#xa0;&#x2009; e &gt;&amp;&quot;&apos;"),
+        ("A text.", "a\u00a0 b\u2009\u00ad c\u0301\u3000d\n e"),
+        ("<AbstractText", "stray <AbstractText"),
+        ("</Abstract>", "<CopyrightInformation>Theirs &amp; ours</CopyrightInformation></Abstract>"),
+        ('Label="AIMS"', 'Label="A &amp; B:  "'),
+        ('Label="AIMS"', "Label='AIMS'"),
+        ("A title", "[A <i>title</i> of CO<sub>2</sub>]."),
+        ("A title", "A <ArticleTitle>title</ArticleTitle>"),
+        ("<PubmedData>", "<PubmedData><PubmedArticle></PubmedArticle>"),
+    ],
+)
+def test_records_that_are_arranged_otherwise_are_read_alike(part: str, instead: str, tmp_path: Path) -> None:
+    assert part in CITATION
+    for changed in (CITATION, CITATION.replace(part, instead, 1)):
+        (tmp_path / "a.xml").write_text(f"<PubmedArticleSet>{changed}{CITATION}</PubmedArticleSet>", encoding="utf-8")
+        for rules in RULES:
+            assert assert_both_forms_agree(tmp_path / "a.xml", rules) == "read"
+
+
 def test_pieces_of_any_length_make_the_same_records(
     sample: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
