@@ -21,34 +21,42 @@ from data_prep.parse.pubmed_record import (
     finish,
     join_sections,
     pmcid_of,
-    pmid_of,
     title_of,
     year_of,
 )
-from data_prep.parse.pubmed_tree import add_journal, add_links, sections_of, tree_of
+from data_prep.parse.pubmed_tree import add_links, sections_of, tree_of
 from data_prep.parse.refusal import Refused
 
 # Small elements of which nothing is wanted are passed over on the way to the next one: a start tag, text and elements
 # without children, and then what can only be the end tag.
 PASSED_OVER = (
     rb"(?:\s*+(?:<PublicationStatus>[^<]*+</PublicationStatus>"
-    rb"|<(?:Date(?:Created|Completed|Revised)|CitationSubset|KeywordList|CoiStatement|Pagination|ELocationID)[^<>/]*+>"
-    rb"[^<]*+(?:<[A-Za-z]++[^<>/]*+>[^<]*+</[A-Za-z]++>[^<]*+)*+</[A-Za-z]++>))*+"
+    rb"|<(?:Date(?:Created|Completed|Revised)|CitationSubset|KeywordList|CoiStatement|Pagination|ELocationID|ArticleDate|"
+    rb"MedlineJournalInfo)[^<>/]*+>[^<]*+(?:<[A-Za-z]++[^<>/]*+>[^<]*+</[A-Za-z]++>[^<]*+)*+</[A-Za-z]++>))*+"
 )
-CHILD = re.compile(PASSED_OVER + rb"""\s*+<([A-Za-z]++)((?:[^<>"'/]++|"[^"<]*+"|'[^'<]*+')*+)>""")
+ATTRIBUTES = rb"""((?:[^<>"'/]++|"[^"<]*+"|'[^'<]*+')*+)"""
+CHILD = re.compile(PASSED_OVER + rb"\s*+<([A-Za-z]++)" + ATTRIBUTES + rb">")
 END_OF_ARTICLE = re.compile(PASSED_OVER + rb"\s*+</Article>")
 END_OF_CITATION = re.compile(PASSED_OVER + rb"\s*+</MedlineCitation>")
-END_OF_RECORD = re.compile(PASSED_OVER + rb"\s*+(?:</PubmedData>\s*+)?</PubmedArticle>")
 DATA = re.compile(rb"\s*+<PubmedData>(\s*+<ArticleIdList/>)?+")
-CITATION = re.compile(rb"(?:<PubmedArticle>\s*+)?<MedlineCitation([^<>/]*+)>")
-PMID = re.compile(rb'<PMID(?: Version="(\d++)")?+>([^<&]*+)</PMID>')
-JOURNAL = re.compile(
-    rb"""<Journal>\s*+ (?:<ISSN[^<>/&]*+>[^<]*+</ISSN>\s*+)?+ <JournalIssue(?:\sCitedMedium="\w++")?+>\s*+
+END_OF_RECORD = re.compile(PASSED_OVER + rb"\s*+(?:</PubmedData>\s*+)?</PubmedArticle>")
+# Every record begins so: PMID, dates, the journal with the year of its issue.
+BEGINNING = re.compile(
+    rb"""(?:<PubmedArticle>\s*+)?+ <MedlineCitation"""
+    + ATTRIBUTES
+    + rb""">\s*+
+    <PMID(?:\sVersion="(?P<version>[0-9]{1,4}+)")?+>(?P<pmid>[0-9]{1,18}+)</PMID>"""
+    + PASSED_OVER
+    + rb"""
+    \s*+ <Article"""
+    + ATTRIBUTES
+    + rb""">\s*+
+    <Journal>\s*+ (?:<ISSN[^<>/&]*+>[^<]*+</ISSN>\s*+)?+ <JournalIssue(?:\sCitedMedium="\w++")?+>\s*+
     (?:<Volume>[^<]*+</Volume>\s*+)?+ (?:<Issue>[^<]*+</Issue>\s*+)?+
-    <PubDate>\s*+ (?:<Year>([^<&]*+)</Year>\s*+ (?:<(?:Month|Season|Day)>[^<]*+</(?:Month|Season|Day)>\s*+)*+
-        | <MedlineDate>([^<&]*+)</MedlineDate>\s*+) </PubDate>\s*+
-    </JournalIssue>\s*+ (?:<Title>([^<]*+)</Title>\s*+)?+ (?:<ISOAbbreviation>[^<]*+</ISOAbbreviation>\s*+)?+
-    </Journal>""",
+    <PubDate>\s*+ (?:<Year>(?P<year>[0-9]{4})</Year>\s*+ (?:<(?:Month|Season|Day)>[^<]*+</(?:Month|Season|Day)>\s*+)*+
+        | <MedlineDate>(?P<date>[^<&]*+)</MedlineDate>\s*+) </PubDate>\s*+
+    </JournalIssue>\s*+ <Title>(?P<journal>[^<]*+)</Title>\s*+
+    (?:<ISOAbbreviation>[^<]*+</ISOAbbreviation>\s*+)?+ </Journal>""",
     re.X,
 )
 SECTION = re.compile(
@@ -76,78 +84,65 @@ def read_record(data: bytes, rules: AbstractRules) -> Record:
     """
     if len(data) > BYTES_OF_A_DEEP_RECORD and data.count(b"<") > TAGS_OF_A_DEEP_RECORD:
         raise Unusual
-    match = CITATION.match(data)
-    if match is None or b"xmlns" in match[1]:
+    match = BEGINNING.match(data)
+    if match is None or b"xmlns" in match[1] or b"xmlns" in match[4]:
         raise Unusual
     record = Record()
-    at = _citation(record, data, match.end(), rules)
+    _, version, pmid, _, year, date, journal = match.groups()
+    record.pmid, record.version = int(pmid), int(version or 1)
+    record.year = int(year) if year else year_of("", date.decode())
+    record.journal = _text(journal)
+    if not (record.journal and record.year):  # then they may be said elsewhere, in what is passed over here
+        raise Unusual
+    at = _rest_of_article(record, data, match.end(), rules)
+    at = _rest_of_citation(record, data, at, rules)
     record.any_pmcid = record.pmcid is not None
     if data.startswith(b"<P"):
         if match := DATA.match(data, at):
             at = _pubmed_data(record, data, match.end(), own=match[1] is not None)
-        match = END_OF_RECORD.match(data, at)
-        at = -1 if match is None else match.end()
+        at = _end(END_OF_RECORD, data, at)
     if at != len(data):
         raise Unusual
     return finish(record)
 
 
-def _citation(record: Record, data: bytes, at: int, rules: AbstractRules) -> int:
-    """Read the children of MedlineCitation; returns where it ends."""
+def _rest_of_article(record: Record, data: bytes, at: int, rules: AbstractRules) -> int:
+    """Read the children of Article behind Journal; returns where it ends."""
     while match := CHILD.match(data, at):
-        name, begin = match[1], match.end()
-        if name == b"Article" and b"xmlns" not in match[2]:
-            at = _article(record, data, begin, rules)
-            continue
-        end, at = _skip(data, name, match[2], begin)
-        if name == b"PMID":
-            if (pmid := PMID.fullmatch(data, match.start(1) - 1, at)) is None:
-                raise Unusual
-            record.pmid, record.version = pmid_of(pmid[2].decode(), (pmid[1] or b"").decode())
-        elif name == b"CommentsCorrectionsList":
-            _links(record, data, match.start(1) - 1, at)
-        elif (
-            (name == b"MedlineJournalInfo" and not record.journal)
-            or (name == b"OtherAbstract" and rules.want_others)
-        ):  # fmt: skip
-            raise Unusual
-        elif name == b"OtherID":
-            record.pmcid = pmcid_of(_text(data[begin:end])) or record.pmcid
-    return _end(END_OF_CITATION, data, at)
-
-
-def _article(record: Record, data: bytes, at: int, rules: AbstractRules) -> int:
-    """Read the children of Article; returns where it ends."""
-    only_electronic_date = False
-    while match := CHILD.match(data, at):
-        name, begin = match[1], match.end()
-        if name == b"Abstract":
-            end = data.find(b"</Abstract>", begin)
-            at = end + 11
-            if end < 0 or match[2]:
-                raise Unusual
-            record.abstract, record.truncated = _abstract(data, begin, end, rules)
-            continue
-        if name == b"Journal":
-            at = _journal(record, data, match.start(1) - 1)
-            continue
-        end, at = _skip(data, name, match[2], begin)
-        if name == b"ArticleTitle":
-            record.title = title_of(_mixed(data, begin, end))
-        elif name == b"Language":
+        name, attributes = match.groups()
+        begin = match.end()
+        end, at = _skip(data, name, attributes, begin)
+        if name == b"Language":
             language = data[begin:end]
             record.languages.append("eng" if language == b"eng" else _text(language))
+        elif name == b"ArticleTitle":
+            record.title = title_of(_mixed(data[begin:end]))
+        elif name == b"Abstract":
+            record.abstract, record.truncated = _abstract(data[begin:end], rules)
         elif name == b"PublicationTypeList":
             types, retracted = _types(data[begin:end])
             record.types.extend(types)
             record.retracted = record.retracted or retracted
         elif name == b"VernacularTitle":
-            record.vernacular_title = title_of(_mixed(data, begin, end))
-        elif name == b"ArticleDate":
-            only_electronic_date = record.year is None
-    if only_electronic_date:
-        raise Unusual
+            record.vernacular_title = title_of(_mixed(data[begin:end]))
+        elif name == b"Journal":
+            raise Unusual
     return _end(END_OF_ARTICLE, data, at)
+
+
+def _rest_of_citation(record: Record, data: bytes, at: int, rules: AbstractRules) -> int:
+    """Read the children of MedlineCitation behind Article; returns where it ends."""
+    while match := CHILD.match(data, at):
+        name, attributes = match.groups()
+        begin = match.end()
+        end, at = _skip(data, name, attributes, begin)
+        if name == b"CommentsCorrectionsList":
+            _links(record, data, match.start(1) - 1, at)
+        elif name == b"OtherID":
+            record.pmcid = pmcid_of(_text(data[begin:end])) or record.pmcid
+        elif name in (b"PMID", b"Article") or (name == b"OtherAbstract" and rules.want_others):
+            raise Unusual
+    return _end(END_OF_CITATION, data, at)
 
 
 def _pubmed_data(record: Record, data: bytes, at: int, own: bool) -> int:
@@ -213,12 +208,9 @@ def _one_line(content: bytes) -> str:
     return " ".join(_characters(content).split())
 
 
-def _mixed(data: bytes, begin: int, end: int) -> str:
+def _mixed(content: bytes) -> str:
     """The text of an element that may hold markup."""
-    content = data[begin:end]
-    if b"<" not in content:
-        return _text(content)
-    return plain_text(_fragment(b"<t>" + content + b"</t>"))
+    return plain_text(_fragment(b"<t>" + content + b"</t>")) if b"<" in content else _text(content)
 
 
 def _fragment(xml: bytes) -> _Element:
@@ -236,8 +228,7 @@ def _fragment(xml: bytes) -> _Element:
         raise Unusual from None
 
 
-def _abstract(data: bytes, begin: int, end: int, rules: AbstractRules) -> tuple[str, bool]:
-    content = data[begin:end]
+def _abstract(content: bytes, rules: AbstractRules) -> tuple[str, bool]:
     found = SECTION.findall(content)
     if 2 * len(found) == content.count(b"<"):
         sections = [
@@ -248,16 +239,6 @@ def _abstract(data: bytes, begin: int, end: int, rules: AbstractRules) -> tuple[
     else:
         sections = list(sections_of(_fragment(b"<t>" + content + b"</t>")))
     return join_sections(sections, rules.labels)
-
-
-def _journal(record: Record, data: bytes, begin: int) -> int:
-    if match := JOURNAL.match(data, begin):
-        record.journal = _text(match[3] or b"") or record.journal
-        record.year = year_of((match[1] or b"").decode(), (match[2] or b"").decode())
-        return match.end()
-    end = data.find(b"</Journal>", begin) + len(b"</Journal>")
-    add_journal(record, _fragment(data[begin:end]))
-    return end
 
 
 @lru_cache(maxsize=4096)
