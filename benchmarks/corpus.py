@@ -9,8 +9,9 @@ workers    wall seconds of the same stages over four files, with one worker and 
            start is in them.
 growth     CPU-seconds a citation with one process for 1, 4 and 16 times the input.
 memory     peak resident memory of that process, which does the work of a worker, with files of 7,500 and 30,000.
+full_text  CPU-milliseconds an article of each stage over real full texts (``--pmc``), and bytes an article on disk.
 
-    python -m benchmarks corpus --source DIR [--parts pipeline,workers,growth,memory]
+    python -m benchmarks corpus --source DIR [--pmc DIR] [--parts pipeline,workers,growth,memory,full_text]
 """
 
 import argparse
@@ -20,14 +21,14 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.citations import A_FILE, write_citations
 
 YAML = "yamls/data/pubmed.yaml"
-PARTS = ("pipeline", "workers", "growth", "memory")
+PARTS = ("pipeline", "workers", "growth", "memory", "full_text")
 ROUNDS = 3
 
 
@@ -37,15 +38,20 @@ def measure(arguments: list[str]) -> dict[str, Any]:
         prog="python -m benchmarks corpus", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--source", required=True, help="real PubMed XML: file, folder or glob")
+    parser.add_argument("--pmc", help="real full texts; without them the part full_text is left out")
     parser.add_argument("--parts", default=",".join(PARTS), help="some of them, with commas between")
     given = parser.parse_args(arguments)
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="corpus-") as folder:
         for part in given.parts.split(","):
-            figures[part] = {"pipeline": pipeline, "workers": workers, "growth": growth, "memory": memory}[part](
-                given.source, Path(folder) / part
-            )
+            if part == "full_text":
+                if given.pmc is None:
+                    continue
+                figures[part] = full_text(given.pmc, Path(folder) / part)
+            else:
+                function = {"pipeline": pipeline, "workers": workers, "growth": growth, "memory": memory}[part]
+                figures[part] = function(given.source, Path(folder) / part)
             print(json.dumps({part: figures[part]}), flush=True)
     return figures
 
@@ -126,6 +132,25 @@ def memory(source: str, folder: Path) -> dict[str, Any]:
     }
 
 
+def full_text(pmc: str, folder: Path) -> dict[str, Any]:
+    """CPU and bytes an article, everything that is read into the ledger counted."""
+    settings = ["pubmed=null", "tokenizer.train_on=[pmc]", "tokenizer.min_frequency=10"]
+    runs = [_in_process(_ours, Path(pmc), folder / f"{number}", 1, "pmc", settings) for number in range(2)]
+    best = min(runs, key=lambda one: one["cpu"])
+    articles = json.loads((folder / "0" / "ledger.json").read_text())["total"]["in"]
+    sizes = {
+        name: sum(file.stat().st_size for file in (folder / "0" / place).rglob("*") if file.is_file()) // articles
+        for name, place in {"parsed": "work/parsed", "documents": "documents", "mds": "mds"}.items()
+    }
+    return {
+        "articles": articles,
+        "ms_per_article": {name: round(1e3 * seconds / articles, 2) for name, seconds in best["stages"].items()},
+        "bytes_per_article": sizes,
+        "documents": best["documents"],
+        "tokens_per_document": best["tokens"] // best["documents"],
+    }
+
+
 def _in_process(function: Callable[..., Any], *arguments: Any) -> Any:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_call, (function, arguments))
@@ -142,7 +167,7 @@ def _cpu() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def _ours(source: Path, out: Path, count: int) -> dict[str, Any]:
+def _ours(source: Path, out: Path, count: int, kind: str = "pubmed", settings: Sequence[str] = ()) -> dict[str, Any]:
     import streaming  # noqa: F401 (seconds, which are no business of the comparison)
 
     from data_prep.pipeline import run
@@ -151,7 +176,7 @@ def _ours(source: Path, out: Path, count: int) -> dict[str, Any]:
     wall = 0.0
     for stage in ("parse", "select", "tokenizer", "shards"):
         before, start = _cpu(), time.monotonic()
-        run(YAML, [f"pubmed={source}", f"out={out}", f"executor.workers={count}", "download", stage])
+        run(YAML, [*settings, f"{kind}={source}", f"out={out}", f"executor.workers={count}", "download", stage])
         if stage != "tokenizer":  # the plain way is given this tokenizer
             seconds[stage] = _cpu() - before
             wall += time.monotonic() - start
