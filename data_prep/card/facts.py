@@ -1,7 +1,7 @@
 """Everything that the card tells, as numbers: ``OUT/card.json``.
 
 Read are the files that the stages before left in ``OUT`` and nothing that depends on where they lie, on the number of
-workers or on time, so the same corpus has the same card. What a stage did not do (duplicates, contamination) is null.
+workers or on time, so the same corpus has the same card. Contamination is null when it was not searched for.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ from data_prep.card.counts import Counts, count_documents, index_tokens
 from data_prep.documents import LEDGER
 from data_prep.schema import FETCHED, FETCHED_PMC, DataConfiguration
 from data_prep.select.reasons import REASONS
+from data_prep.select.stage import CONTAMINATION, DUPLICATES
 from data_prep.shards.packing import SPLITS
 from data_prep.shards.stage import CARD as MDS_CARD
 from data_prep.shards.stage import FOLDER as MDS
 from data_prep.stage import Job, remove
 from data_prep.tokenizer.stage import FOLDER as TOKENIZER
 
-CONTAMINATION, DUPLICATES = "contamination.json", "duplicates.json"
 # What decides neither documents nor tokens: where things lie, who does the work, what is looked at afterwards.
 LEFT_OUT = ("out", "work", "executor", "verify")
 WORDS = (*FETCHED, *FETCHED_PMC)  # in place of a folder: these do decide
@@ -77,9 +77,10 @@ def gather(job: Job) -> dict[str, Any]:
         "languages": counts.rows("language"),
         "types": counts.rows("types"),
         "journals": _journals(counts),
-        "duplicates": _optional(job, DUPLICATES),
-        "contamination": _optional(job, CONTAMINATION),
+        "duplicates": _json(job, DUPLICATES, "select"),
+        "contamination": _json(job, CONTAMINATION, "select") if (job.local / CONTAMINATION).is_file() else None,
         "tokenizer": report,
+        "tokenised": job.marker("shards")["summary"]["tokenised"],
         "packing": shards | {"cut": cut},
     }
 
@@ -148,10 +149,6 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue  # an optional one that was not used
     return found
-
-
-def _optional(job: Job, name: str) -> Any:
-    return _json(job, name, "select") if (job.local / name).is_file() else None
 
 
 def _json(job: Job, name: str, stage: str) -> Any:

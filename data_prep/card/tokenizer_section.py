@@ -24,6 +24,7 @@ def tokenizer(facts: dict[str, Any]) -> Iterable[Block]:
     )
     if report.get("said"):
         yield Paragraph(f"It is {plain(report['said'])}.")
+    yield Paragraph(_how_tokenised(facts["tokenised"]), note=True)
     pictures = [*_rate_plot(rates, first), *_curve_plot(report, first), *_specialty_plot(report)]
     if pictures:
         yield Plots(pictures)
@@ -36,6 +37,19 @@ def tokenizer(facts: dict[str, Any]) -> Iterable[Block]:
         yield Table(["entries", "tokens a word", "tokens a byte"], rows)
     if report.get("terms"):
         yield from _terms(report["terms"])
+
+
+def _how_tokenised(how: Report) -> str:
+    engines = [f"{plain(engine)} ({files:,} file{'s' * (files != 1)})" for engine, files in how["engines"].items()]
+    said = f"The documents were turned into tokens with {' and '.join(engines)}."
+    if how["not_gigatoken"]:
+        said += f" Why not with gigatoken: {'; '.join(map(plain, how['not_gigatoken']))}."
+    if how["compared"]:
+        said += (
+            f" {how['compared']:,} of them, chosen by hash, were done with Hugging Face's tokenizers as well: all have "
+            "the same tokens."
+        )
+    return said
 
 
 def _rate_plot(rates: Report, first: str) -> Iterable[tuple[str, str]]:
