@@ -325,9 +325,9 @@ def removal(facts: Facts) -> Iterable[Block]:
     )
     yield Listing("python -m data_prep.trace FOLDER pmid:12345678", "bash")
     yield Paragraph(
-        "To remove documents, after a takedown or a retraction, put their ids into a file, one a line, and run the "
-        "same command with `select.exclude=FILE`. The corpus is written anew without them, and they stand in the list "
-        "of what was dropped. A model that was trained before has still seen them."
+        "To remove articles, after a takedown or a retraction, put an id of each into a file, one a line, and run the "
+        "same command with `select.exclude=FILE`. The corpus is written anew without their abstracts and full texts, "
+        "which then stand in the list of what was dropped. A model that was trained before has still seen them."
     )
 
 
