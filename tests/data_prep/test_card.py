@@ -320,7 +320,7 @@ def test_the_engine_stands_in_the_data_card_and_not_in_the_card_of_the_shards(wh
     how = json.loads((whole / "work" / "done" / "shards.json").read_text())["summary"]["tokenised"]
     assert how == numbers(whole)["tokenised"] and sum(how["engines"].values()) == 3 <= how["compared"]
     (engine,) = how["engines"]
-    assert engine in text(whole) and f"{how['compared']} of them, chosen by hash" in text(whole)
+    assert engine in text(whole) and f"{how['compared']} documents, chosen by hash" in text(whole)
     assert "tokenised" not in json.loads((whole / "mds" / "card.json").read_text())
 
 
@@ -405,6 +405,23 @@ def test_settings_that_decide_nothing_do_not_change_the_card(whole: Path, tmp_pa
     assert card.depends_on(job_of(again))[1] == yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
+def test_places_on_this_machine_are_asked_for_and_not_told(corpus: Path) -> None:
+    listed = corpus / "takedowns-of-ours.txt"
+    listed.write_text("pmid:1\n")
+    facts = write_card(corpus, f"select.exclude={listed}", f"tokenizer.compare_with={{one: {corpus}}}")
+    assert facts["inputs"]["named"] == ["select.exclude", "tokenizer.compare_with"]
+    assert "select.exclude=… tokenizer.compare_with=… out=FOLDER" in text(corpus)
+    assert not any(str(corpus) in (corpus / name).read_text() for name in FILES)
+
+
+def test_a_journal_that_is_written_in_two_ways_is_one(corpus: Path) -> None:
+    before = write_card(corpus)["journals"]
+    add_full_texts(corpus, journal=before["first"][0]["name"].upper())
+    after = write_card(corpus)["journals"]
+    assert after["number"] == before["number"]
+    assert sum(one["documents"] for one in after["first"]) == sum(one["documents"] for one in before["first"]) + 20
+
+
 def test_plots_bear_extremes(tmp_path: Path) -> None:
     from data_prep.card import plots
 
@@ -414,5 +431,6 @@ def test_plots_bear_extremes(tmp_path: Path) -> None:
         plots.stacked([1781], {"one": [1]}, "documents"),
         plots.shares([str(n) for n in range(20)], {"a": np.full(20, 0.05).tolist()}, "x"),
         plots.bars(["$x$ & <y>"], [0.0], "x"),
+        plots.line([300, 301, 302], [1.0, 1.0, 1.0], "x", "y", None),
     ):
         assert picture.startswith("<svg") and "<y>" not in picture
