@@ -34,7 +34,16 @@ DOCUMENT_SCHEMA = pa.schema(
         ("source_md5", pa.string()),  # of a full text's XML: what a takedown notice can be held against
     ]
 )
-DROPPED_SCHEMA = pa.schema([("id", pa.string()), ("reason", pa.string()), ("source_file", pa.string())])
+DROPPED_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),  # or its place where it has none
+        ("reason", pa.string()),
+        ("source_file", pa.string()),
+        ("pmid", pa.int64()),  # all its names, as trace looks for them
+        ("pmcid", pa.int64()),
+        ("doi", pa.string()),
+    ]
+)
 
 
 def parts(folder: Path) -> list[Path]:

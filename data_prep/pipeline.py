@@ -26,7 +26,7 @@ from data_prep.parse import stage as parse
 from data_prep.schema import FETCHED, FETCHED_PMC, DataConfiguration
 from data_prep.select import stage as select
 from data_prep.shards import stage as shards
-from data_prep.stage import Job, Stage, digest, publish, sizes, unsent
+from data_prep.stage import Job, Stage, digest, publish, remove_unfinished, sizes, unsent
 from data_prep.tokenizer import stage as tokenizer
 from data_prep.verify import stage as verify
 
@@ -107,6 +107,7 @@ def _run(job: Job, stage: Stage, key: str) -> None:
     say(f"{stage.name} …")
     if stage.always or not _is_made(job, stage, key):
         job.forget(stage.name)
+        remove_unfinished(job, stage.outputs)
         summary = stage.run(job)
         marker = {
             "key": key,

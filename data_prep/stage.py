@@ -100,6 +100,13 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_unfinished(job: Job, names: tuple[str, ...]) -> None:
+    """Delete what a killed run has left half-written where it made these files and folders."""
+    for name in names:
+        for left in (*job.local.glob(f".{name}.*.part"), job.local / f".{name}.building"):
+            remove(left)
+
+
 def sizes(root: Path, names: tuple[str, ...]) -> dict[str, int]:
     """Bytes of every file in these files and folders below ``root``."""
     found: dict[str, int] = {}

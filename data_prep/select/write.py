@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from base.storage import write_aside
 from data_prep.documents import DOCUMENT_SCHEMA, DROPPED_SCHEMA
+from data_prep.identifiers import TYPES, name_of
 from data_prep.select.judge import ROWS, documents_path, noted
 from data_prep.select.keys import ParsedFile
 from data_prep.select.reasons import CODES, IS_DELETION, KEPT, NAMES, REASONS
 
-NAMING = {"pubmed": ["pmid"], "pmc": ["pmcid", "doi", "place"]}  # the columns that name a dropped record
+# By source, the columns that name a record, the first that is filled in, and where in its file it lies.
+NAMING: dict[str, list[str]] = {"pubmed": ["pmid"], "pmc": ["pmcid", "doi"]}
+PLACES: dict[str, list[str]] = {"pubmed": [], "pmc": ["place"]}
 
 
 @dataclass(frozen=True)
@@ -68,23 +71,20 @@ def _write_documents(task: WriteTask, kept: NDArray[np.bool_]) -> None:
 
 
 def _write_dropped(task: WriteTask, dropped: NDArray[np.int64], fates: NDArray[np.uint8]) -> None:
-    columns = pq.read_table(task.file.rows, columns=NAMING[task.file.source]).take(pa.array(dropped)).to_pylist()
-    names = [_name(row, task.file.name, number) for row, number in zip(columns, dropped.tolist(), strict=True)]
+    source, file = task.file.source, task.file.name
+    rows = pq.read_table(task.file.rows, columns=[*TYPES, *PLACES[source]]).take(pa.array(dropped))
+    ids = [_name(source, row, file, number) for row, number in zip(rows.to_pylist(), dropped.tolist(), strict=True)]
     reasons = [NAMES[fate] for fate in fates[dropped]]
-    table = pa.table([names, reasons, [task.file.name] * len(names)], schema=DROPPED_SCHEMA)
+    columns = [ids, reasons, [file] * len(ids), *(rows[kind] for kind in TYPES)]
+    table = pa.table(columns, schema=DROPPED_SCHEMA)
     with write_aside(task.dropped / f"{task.file.part}.parquet") as aside:
         pq.write_table(table, aside, compression="zstd")
 
 
-def _name(row: dict[str, Any], file: str, number: int) -> str:
+def _name(source: str, row: dict[str, Any], file: str, number: int) -> str:
     """The record's id, or its place when it has none."""
-    if row.get("pmid") is not None:
-        return f"pmid:{row['pmid']}"
-    if row.get("pmcid") is not None:
-        return f"pmcid:PMC{row['pmcid']}"
-    if row.get("doi"):
-        return f"doi:{row['doi'].lower()}"
-    return f"{file}#{row.get('place') or number + 1}"
+    names = [name_of(kind, row[kind]) for kind in NAMING[source] if row[kind] is not None]
+    return names[0] if names else f"{file}#{row.get('place') or number + 1}"
 
 
 def make_ledger(

@@ -3,7 +3,8 @@
 A shard holds a fixed number of sequences, so its bytes depend on its place alone, and any number of workers writes the
 same files. Streaming's own writer makes each shard; its entries are then put together into one ``index.json`` a split.
 Beside it lies ``doc_ids.parquet`` (see ``doc_ids.py``). The names of ``card.json`` are in :func:`_card`; the training
-refuses shards whose tokenizer is not the one it is given.
+refuses shards whose tokenizer is not the one it is given. With which engine the ids were made stands in the summary
+alone: they are the same with each, and so are the bytes of ``card.json``.
 """
 
 import json
@@ -21,13 +22,13 @@ from data_prep.documents import DOCUMENTS, document_keys, parts, read_columns
 from data_prep.shards.doc_ids import DOC_IDS, write_doc_ids
 from data_prep.shards.packing import SPLITS, Layout, lay_out, shuffled, split_documents
 from data_prep.shards.shuffling import GatherTask, gather, gathered_path, save_layout
-from data_prep.shards.tokenise import ids_path, lengths_path, tokenise
+from data_prep.shards.tokenise import how_tokenised, ids_path, lengths_path, tokenise
 from data_prep.shards.writing import ShardTask, place_shard, shard_entry, write_shard
 from data_prep.stage import Job, Stage, digest, remove
 from data_prep.tokenizer.stage import FOLDER as TOKENIZER
 from data_prep.tokenizer.training import END_OF_TEXT, load_tokenizer
 
-VERSION = 2
+VERSION = 3
 FOLDER, CARD = "mds", "card.json"
 HEADER = 4096  # bytes of a shard that are neither samples nor their offsets, at most
 SHARDS_A_WORKER = 4  # importing Streaming takes seconds: a further process must be worth it
@@ -44,6 +45,8 @@ def run(job: Job) -> dict[str, Any]:
     _remove_others(work)
 
     part_files = parts(job.local / DOCUMENTS)
+    tokenised = how_tokenised(tokens, part_files)
+    say(f"shards: {_said_of_tokenising(tokenised)}")
     layouts, added = _layouts(job, tokens, part_files, work)
     tasks: dict[str, list[ShardTask]] = {}
     for split, layout in layouts.items():
@@ -86,7 +89,13 @@ def run(job: Job) -> dict[str, Any]:
         )
     if added:
         say(f"shards: {added} documents were added to val, which would not have filled one sequence")
-    return card
+    return card | {"tokenised": tokenised}
+
+
+def _said_of_tokenising(how: dict[str, Any]) -> str:
+    engines = ", ".join(f"{files} files with {engine}" for engine, files in how["engines"].items())
+    compared = f"; {how['compared']} documents compared with tokenizers: equal" if how["compared"] else ""
+    return f"tokenised {engines}{compared}"
 
 
 @dataclass(frozen=True)

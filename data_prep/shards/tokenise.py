@@ -89,8 +89,8 @@ def how_tokenised(folder: Path, part_files: Sequence[Path]) -> dict[str, Any]:
     ``documents``, ``tokens``, and how many documents were ``compared`` with the reference."""
     done = [Tokenised(**json.loads(_note(folder, part).read_text(encoding="utf-8"))) for part in part_files]
     return {
-        "engines": dict(Counter(file.engine for file in done)),
-        "not_gigatoken": dict(Counter(file.why for file in done if file.why)),
+        "engines": dict(sorted(Counter(file.engine for file in done).items())),
+        "not_gigatoken": dict(sorted(Counter(file.why for file in done if file.why).items())),
         "documents": sum(file.documents for file in done),
         "tokens": sum(file.tokens for file in done),
         "compared": sum(file.compared for file in done),

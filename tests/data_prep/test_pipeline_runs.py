@@ -177,6 +177,8 @@ def test_compressed_shards_hold_the_same_sequences(whole: Path, tmp_path: Path) 
         ("mds/train/index.json", "but the index says"),
         ("tokenizer/tokenizer.json", "not the one that made the shards"),
         ("ledger.json", "do not add up"),
+        ("duplicates.json", "dropped as exact, but the ledger"),
+        ("contamination.json", "dropped by benchmark, but the ledger 0 in all"),
         ("documents/left.parquet.part", "does not belong there"),
         ("mds/val/shard.00009.mds", "does not belong there"),
         ("mds/card.json", "not JSON"),
@@ -190,6 +192,10 @@ def test_verify_finds_damage_and_the_next_run_mends_it(whole: Path, tmp_path: Pa
         data = bytearray(data.replace(b'"samples": ', b'"samples": 1'))
     elif file == "ledger.json":
         data = bytearray(data.replace(b'"title_only": ', b'"title_only": 9'))
+    elif file == "duplicates.json":
+        data = bytearray(data.replace(b'"dropped": ', b'"dropped": 9'))
+    elif file == "contamination.json":  # there was none
+        data = bytearray(b'{"by_benchmark": {"medqa": {"documents_dropped": 3}}}')
     elif file.endswith("card.json"):
         data = data[:-5]
     elif file.endswith("tokenizer.json"):
@@ -201,6 +207,19 @@ def test_verify_finds_damage_and_the_next_run_mends_it(whole: Path, tmp_path: Pa
         prepare("sample", tmp_path, "verify")
     prepare("sample", tmp_path)
     assert content(tmp_path) == content(whole)
+
+
+def test_what_a_kill_left_half_written_is_gone_and_what_others_put_there_stays(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    left = [tmp_path / ".ledger.json.x1y2.part", tmp_path / ".mds.building", tmp_path / ".card.html.z3.part"]
+    for place in left:
+        place.mkdir() if place.suffix == ".building" else place.write_text("half")
+    for stage in ("select", "shards", "card"):  # as they are when a run was killed in them
+        (tmp_path / "work" / "done" / f"{stage}.json").unlink()
+    (tmp_path / "README.md").write_text("Ours.")
+    prepare("sample", tmp_path)
+    assert not any(place.exists() for place in left)
+    assert (tmp_path / "README.md").read_text() == "Ours."
 
 
 def _doc_ids(out: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
