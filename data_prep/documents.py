@@ -34,7 +34,14 @@ DOCUMENT_SCHEMA = pa.schema(
         ("source_md5", pa.string()),  # of a full text's XML: what a takedown notice can be held against
     ]
 )
-DROPPED_SCHEMA = pa.schema([("id", pa.string()), ("reason", pa.string()), ("source_file", pa.string())])
+DROPPED_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("reason", pa.string()),
+        ("source_file", pa.string()),
+        ("detail", pa.string()),  # of a full text that could not be read: where it lies in its file, and why
+    ]
+)
 
 
 def parts(folder: Path) -> list[Path]:

@@ -16,7 +16,8 @@ from data_prep.select.judge import ROWS, documents_path, noted
 from data_prep.select.keys import ParsedFile
 from data_prep.select.reasons import CODES, IS_DELETION, KEPT, NAMES, REASONS
 
-NAMING = {"pubmed": ["pmid"], "pmc": ["pmcid", "doi", "place"]}  # the columns that name a dropped record
+# The columns that name a dropped record, and say more of why it was.
+NAMING = {"pubmed": ["pmid"], "pmc": ["pmcid", "doi", "place", "detail"]}
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def _write_dropped(task: WriteTask, dropped: NDArray[np.int64], fates: NDArray[n
     columns = pq.read_table(task.file.rows, columns=NAMING[task.file.source]).take(pa.array(dropped)).to_pylist()
     names = [_name(row, task.file.name, number) for row, number in zip(columns, dropped.tolist(), strict=True)]
     reasons = [NAMES[fate] for fate in fates[dropped]]
-    table = pa.table([names, reasons, [task.file.name] * len(names)], schema=DROPPED_SCHEMA)
+    details = [f"{row['place']}: {row['detail']}" if row.get("detail") else None for row in columns]
+    table = pa.table([names, reasons, [task.file.name] * len(names), details], schema=DROPPED_SCHEMA)
     with write_aside(task.dropped / f"{task.file.part}.parquet") as aside:
         pq.write_table(table, aside, compression="zstd")
 
@@ -88,9 +90,13 @@ def _name(row: dict[str, Any], file: str, number: int) -> str:
 
 
 def make_ledger(
-    files: Sequence[ParsedFile], fates: Sequence[NDArray[np.int64]], refused: list[dict[str, str]]
+    files: Sequence[ParsedFile], fates: Sequence[NDArray[np.int64]], parsed: dict[str, Any]
 ) -> dict[str, Any]:
-    """``OUT/ledger.json``; in every entry ``in`` is ``kept`` and the sum of the reasons."""
+    """``OUT/ledger.json``; in every entry ``in`` is ``kept`` and the sum of the reasons.
+
+    Args:
+        parsed: the summary of the stage parse.
+    """
     of_files = list(zip(files, fates, strict=True))
     sources = dict.fromkeys(file.source for file in files)
     deletions = {file.name: int(counts[IS_DELETION]) for file, counts in of_files}
@@ -102,7 +108,8 @@ def make_ledger(
         },
         "files": {file.name: _entry(counts) for file, counts in of_files},
         "deletions": {name: number for name, number in deletions.items() if number},
-        "refused_files": refused,
+        "refused_files": parsed["refused"],
+        "unusable_records": parsed["unusable"],
     }
 
 
