@@ -184,7 +184,7 @@ def _write(task: ParseTask, fetched: "_Fetched", passed_over: Counter[str], asid
         rules = AbstractRules(**task.settings.model_dump())
         return write_citations(read_pubmed(fetched.files[0][1], rules), aside)
     if task.source.members:
-        articles = read_loose(fetched.files, task.settings, fetched.lists)
+        articles = read_loose(fetched.files, task.settings, fetched.lists, passed_over)
     else:
         articles = read_articles(fetched.files[0][1], task.settings, task.source.name, fetched.lists, passed_over)
     return write_articles(articles, aside)
