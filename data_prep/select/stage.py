@@ -34,7 +34,7 @@ from data_prep.select.judge import JudgeTask, bands_path, judge_file, noted, res
 from data_prep.select.keys import ParsedFile, first_fates
 from data_prep.select.reasons import CODES, KEPT
 from data_prep.select.write import WriteTask, Written, make_ledger, write_file
-from data_prep.stage import Job, Stage, digest, remove
+from data_prep.stage import Job, Stage, digest, discard, remove
 
 VERSION = 3  # raise it when a rule changes
 DUPLICATES, CONTAMINATION = "duplicates.json", "contamination.json"
@@ -60,7 +60,7 @@ def run(job: Job) -> dict[str, Any]:
     if found is not None:
         _write_json(job.local / CONTAMINATION, found)
     _write_json(job.local / LEDGER, ledger)
-    remove(folder)
+    discard(folder)
     total = ledger["total"]
     drops = ", ".join(f"{number} {reason}" for reason, number in total["dropped"].items())
     say(f"select: {total['kept']} documents from {total['in']} records" + (f"; dropped {drops}" if drops else ""))
@@ -191,7 +191,7 @@ def _remove_others(folder: Path) -> None:
     """What runs with other settings left unfinished."""
     for other in folder.parent.glob("judged-*"):
         if other != folder:
-            remove(other)
+            discard(other)
 
 
 def depends_on(job: Job) -> Any:
