@@ -42,6 +42,7 @@ DROPPED_SCHEMA = pa.schema(
         ("pmid", pa.int64()),  # all its names, as trace looks for them
         ("pmcid", pa.int64()),
         ("doi", pa.string()),
+        ("detail", pa.string()),  # of a full text that could not be read: where it lies in its file, and why
     ]
 )
 

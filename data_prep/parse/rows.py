@@ -1,7 +1,7 @@
 """Parsed records as rows of Parquet: one schema for PubMed's citations, one for full texts."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +58,30 @@ PMC = pa.schema(
         ("md5", pa.string()),
     ]
 )
+NOT_UNUSABLE = ("article", "not_fetched", "gone")  # kinds of full text: all others are faults of what was given
+NAMED_AT_MOST = 20  # unusable records of a file that are named on the screen and in the ledger
 CITATIONS_A_GROUP = 5000  # written at a time: what bounds a worker's memory
 ARTICLES_A_GROUP = 200
 
 
 @dataclass
 class Counts:
-    """What was written."""
+    """What was written.
+
+    Attributes:
+        unusable: of the records; no document can come of them, for what was given is at fault.
+        named: place and reason of the first of these.
+    """
 
     records: int = 0
     deletions: int = 0
+    unusable: int = 0
+    named: list[dict[str, str]] = field(default_factory=list)
+
+    def add_unusable(self, place: str, reason: str) -> None:
+        self.unusable += 1
+        if len(self.named) < NAMED_AT_MOST:
+            self.named.append({"place": place, "reason": reason})
 
 
 def write_citations(records: Iterable[Record | Deletion], path: Path) -> Counts:
@@ -75,11 +89,15 @@ def write_citations(records: Iterable[Record | Deletion], path: Path) -> Counts:
     counts = Counts()
 
     def counted() -> Iterable[Record | Deletion]:
-        for record in records:
+        for row, record in enumerate(records, 1):
             if isinstance(record, Deletion):
                 counts.deletions += 1
             else:
                 counts.records += 1
+                if record.kind.startswith("unknown:"):
+                    counts.add_unusable(f"#{row}", f"an element {record.kind.partition(':')[2]}, which is no citation")
+                elif record.pmid is None:
+                    counts.add_unusable(f"#{row}", "a citation without a PMID, or with one that is no number")
             yield record
 
     _write(counted(), PUBMED, _citations, CITATIONS_A_GROUP, path)
@@ -88,13 +106,24 @@ def write_citations(records: Iterable[Record | Deletion], path: Path) -> Counts:
 
 def write_articles(articles: Iterable[Article], path: Path) -> Counts:
     """Rows of PMC, in the order of the articles."""
-    return Counts(records=_write(articles, PMC, _articles, ARTICLES_A_GROUP, path))
+    counts = Counts()
+
+    def counted() -> Iterable[Article]:
+        for article in articles:
+            counts.records += 1
+            if article.kind not in NOT_UNUSABLE:
+                counts.add_unusable(article.place, article.detail or article.kind)
+            elif article.kind == "article" and article.pmcid is None and not article.doi:
+                counts.add_unusable(article.place, "an article with neither a PMCID nor a DOI")
+            yield article
+
+    _write(counted(), PMC, _articles, ARTICLES_A_GROUP, path)
+    return counts
 
 
 def _write(
     rows: Iterable[Any], schema: pa.Schema, table: Callable[[list[Any]], pa.Table], group: int, path: Path
-) -> int:
-    written = 0
+) -> None:
     # Texts are all different; a dictionary of them would be built only to be given up.
     few = [name for name in ("kind", "language", "journal", "license") if name in schema.names]
     with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, use_dictionary=few) as writer:
@@ -103,11 +132,9 @@ def _write(
             waiting.append(row)
             if len(waiting) == group:
                 writer.write_table(table(waiting))
-                written += group
                 waiting = []
         if waiting:
             writer.write_table(table(waiting))
-    return written + len(waiting)
 
 
 def _citations(rows: list[Record | Deletion]) -> pa.Table:

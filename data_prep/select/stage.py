@@ -5,7 +5,8 @@ steps: identifiers decide first (``keys.py``, ``fold.py``); then every file is j
 (``judge.py``); then the rules that look at all documents (``decide.py``); then the files are written.
 
 Records of refused files are not counted, for their number cannot be known; the ledger lists these files under
-``refused_files``, and under ``deletions`` how many citations each file ordered to delete.
+``refused_files``, under ``unusable_records`` how many records of the other files could not be read and where the first
+of them lie, and under ``deletions`` how many citations each file ordered to delete.
 """
 
 import hashlib
@@ -35,7 +36,7 @@ from data_prep.select.judge import JudgeTask, bands_path, judge_file, noted, res
 from data_prep.select.keys import ParsedFile, first_fates
 from data_prep.select.reasons import CODES, KEPT
 from data_prep.select.write import WriteTask, Written, make_ledger, write_file
-from data_prep.stage import Job, Stage, digest, remove
+from data_prep.stage import Job, Stage, digest, discard, remove
 
 VERSION = 3  # raise it when a rule changes
 DUPLICATES, CONTAMINATION = "duplicates.json", "contamination.json"
@@ -55,14 +56,14 @@ def run(job: Job) -> dict[str, Any]:
 
     unknown = _judge(job, files, folder)
     outcomes, duplicates, found = compare(settings, files, folder)
-    ledger, boilerplate = _write(job, files, folder, outcomes, parsed["refused"])
+    ledger, boilerplate = _write(job, files, folder, outcomes, parsed)
 
     _write_json(job.local / DUPLICATES, duplicates | {"boilerplate": dict(sorted(boilerplate.items()))})
     remove(job.local / CONTAMINATION)
     if found is not None:
         _write_json(job.local / CONTAMINATION, found)
     _write_json(job.local / LEDGER, ledger)
-    remove(folder)
+    discard(folder)
     total = ledger["total"]
     drops = ", ".join(f"{number} {reason}" for reason, number in total["dropped"].items())
     say(f"select: {total['kept']} documents from {total['in']} records" + (f"; dropped {drops}" if drops else ""))
@@ -169,7 +170,7 @@ def _drop_contaminated(benchmarks: Benchmarks, hits: Hits, settings: Select, fat
 
 def _write(
     job: Job, files: Sequence[ParsedFile], folder: Path, outcomes: Sequence[NDArray[np.uint8]],
-    refused: list[dict[str, str]],
+    parsed: dict[str, Any],
 ) -> tuple[dict[str, Any], Counter[str]]:  # fmt: skip
     """Documents and dropped records; returns the ledger, and how often which boilerplate was taken."""
     written: list[Written | None] = [None] * len(files)
@@ -183,7 +184,7 @@ def _write(
                 written[index] = result
                 advance(1)
         all_written = [one for one in written if one is not None]
-        ledger = make_ledger(files, [one.fates for one in all_written], refused)
+        ledger = make_ledger(files, [one.fates for one in all_written], parsed)
         if not ledger["total"]["kept"]:
             raise UserError(f"no document is left: {ledger['total']['in']} records, {ledger['total']['dropped']}")
     boilerplate: Counter[str] = Counter()
@@ -200,7 +201,7 @@ def _remove_others(folder: Path) -> None:
     """What runs with other settings left unfinished."""
     for other in folder.parent.glob("judged-*"):
         if other != folder:
-            remove(other)
+            discard(other)
 
 
 def depends_on(job: Job) -> Any:

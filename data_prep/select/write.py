@@ -17,9 +17,9 @@ from data_prep.select.judge import ROWS, documents_path, noted
 from data_prep.select.keys import ParsedFile
 from data_prep.select.reasons import CODES, IS_DELETION, KEPT, NAMES, REASONS
 
-# By source, the columns that name a record, the first that is filled in, and where in its file it lies.
+# By source, the columns that name a record, the first that is filled in; and where it lies in its file, and why.
 NAMING: dict[str, list[str]] = {"pubmed": ["pmid"], "pmc": ["pmcid", "doi"]}
-PLACES: dict[str, list[str]] = {"pubmed": [], "pmc": ["place"]}
+PLACES: dict[str, list[str]] = {"pubmed": [], "pmc": ["place", "detail"]}
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,11 @@ def _write_documents(task: WriteTask, kept: NDArray[np.bool_]) -> None:
 def _write_dropped(task: WriteTask, dropped: NDArray[np.int64], fates: NDArray[np.uint8]) -> None:
     source, file = task.file.source, task.file.name
     rows = pq.read_table(task.file.rows, columns=[*TYPES, *PLACES[source]]).take(pa.array(dropped))
-    ids = [_name(source, row, file, number) for row, number in zip(rows.to_pylist(), dropped.tolist(), strict=True)]
+    listed = rows.to_pylist()
+    ids = [_name(source, row, file, number) for row, number in zip(listed, dropped.tolist(), strict=True)]
     reasons = [NAMES[fate] for fate in fates[dropped]]
-    columns = [ids, reasons, [file] * len(ids), *(rows[kind] for kind in TYPES)]
+    details = [f"{row['place']}: {row['detail']}" if row.get("detail") else None for row in listed]
+    columns = [ids, reasons, [file] * len(ids), *(rows[kind] for kind in TYPES), details]
     table = pa.table(columns, schema=DROPPED_SCHEMA)
     with write_aside(task.dropped / f"{task.file.part}.parquet") as aside:
         pq.write_table(table, aside, compression="zstd")
@@ -88,9 +90,13 @@ def _name(source: str, row: dict[str, Any], file: str, number: int) -> str:
 
 
 def make_ledger(
-    files: Sequence[ParsedFile], fates: Sequence[NDArray[np.int64]], refused: list[dict[str, str]]
+    files: Sequence[ParsedFile], fates: Sequence[NDArray[np.int64]], parsed: dict[str, Any]
 ) -> dict[str, Any]:
-    """``OUT/ledger.json``; in every entry ``in`` is ``kept`` and the sum of the reasons."""
+    """``OUT/ledger.json``; in every entry ``in`` is ``kept`` and the sum of the reasons.
+
+    Args:
+        parsed: the summary of the stage parse.
+    """
     of_files = list(zip(files, fates, strict=True))
     sources = dict.fromkeys(file.source for file in files)
     deletions = {file.name: int(counts[IS_DELETION]) for file, counts in of_files}
@@ -102,7 +108,8 @@ def make_ledger(
         },
         "files": {file.name: _entry(counts) for file, counts in of_files},
         "deletions": {name: number for name, number in deletions.items() if number},
-        "refused_files": refused,
+        "refused_files": parsed["refused"],
+        "unusable_records": parsed["unusable"],
     }
 
 

@@ -24,7 +24,7 @@ from data_prep.shards.packing import SPLITS, Layout, lay_out, shuffled, split_do
 from data_prep.shards.shuffling import GatherTask, gather, gathered_path, save_layout
 from data_prep.shards.tokenise import how_tokenised, ids_path, lengths_path, tokenise
 from data_prep.shards.writing import ShardTask, place_shard, shard_entry, write_shard
-from data_prep.stage import Job, Stage, digest, remove
+from data_prep.stage import Job, Stage, digest, discard
 from data_prep.tokenizer.stage import FOLDER as TOKENIZER
 from data_prep.tokenizer.training import END_OF_TEXT, load_tokenizer
 
@@ -79,7 +79,7 @@ def run(job: Job) -> dict[str, Any]:
             entries = [place_shard(task, number, folder / split) for number, task in enumerate(tasks[split])]
             _write_json(folder / split / "index.json", {"version": 2, "shards": entries})
         _write_json(folder / CARD, card)
-    remove(work)
+    discard(work)
     for split, numbers in card["splits"].items():
         lost = f"{numbers['padding_tokens']} of padding" if numbers["padding_tokens"] else ""
         lost = f"{numbers['tail_tokens']} of the tail dropped" if numbers["tail_tokens"] else lost
@@ -185,7 +185,7 @@ def _remove_others(work: Path) -> None:
     """What runs with other settings left unfinished."""
     for other in work.parent.glob("shards-*"):
         if other != work:
-            remove(other)
+            discard(other)
 
 
 def depends_on(job: Job) -> Any:

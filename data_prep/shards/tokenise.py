@@ -25,7 +25,7 @@ from base.errors import UserError
 from base.progress import progress, say
 from base.storage import sha256, write_aside, write_bytes
 from data_prep.documents import DOCUMENTS, parts, read_columns
-from data_prep.stage import Job, remove
+from data_prep.stage import Job, discard
 from data_prep.tokenizer.encoding import Encoder, Reference, load_encoders
 from data_prep.tokenizer.stage import FOLDER
 
@@ -66,7 +66,7 @@ def tokenise(job: Job, key: str) -> Path:
     folder = job.work / f"tokens-{key}"
     for other in job.work.glob("tokens-*"):
         if other != folder:
-            remove(other)
+            discard(other)
     folder.mkdir(exist_ok=True)
     tokenizer = job.local / FOLDER
     digest = sha256(tokenizer / "tokenizer.json")
