@@ -1,7 +1,8 @@
 """Stage ``shards``: documents → packed sequences of token ids in MDS (``OUT/mds/{train,val}``), ``OUT/mds/card.json``.
 
 A shard holds a fixed number of sequences, so its bytes depend on its place alone, and any number of workers writes the
-same files: those of Streaming's own writer (``mds.py``). One ``index.json`` a split holds their entries. ``doc_ids.parquet`` (see ``doc_ids.py``). The names of ``card.json`` are in :func:`_card`; the training refuses shards
+same files: those of Streaming's own writer (``mds.py``). One ``index.json`` a split holds their entries; beside it lies
+``doc_ids.parquet`` (see ``doc_ids.py``). The names of ``card.json`` are in :func:`_card`; the training refuses shards
 whose tokenizer is not the one it is given.
 """
 
