@@ -25,7 +25,7 @@ from data_prep.parse.pubmed_record import AbstractRules, Deletion, Record
 from data_prep.parse.pubmed_tree import SAFE, read_child, refuse_fatal, tree_of
 from data_prep.parse.refusal import Refused
 
-CHUNK = 1 << 18  # bytes of XML given to the parser at a time
+CHUNK = 1 << 16  # bytes of XML given to the parser at a time; larger blocks come fresh from the system each time
 HEAD = 1 << 16  # the declaration, the document type and the root must lie in so many bytes
 RECORD_LIMIT = 64 << 20  # bytes between two ends of records; the largest real ones are below 2 MB
 ROOTS = ("PubmedArticleSet", "PubmedBookArticleSet", "MedlineCitationSet")  # the last until 2016
@@ -180,11 +180,14 @@ def _read_as_bytes(opening: bytes, chunks: Iterator[bytes], rules: AbstractRules
 
 def _has_plain_tags_only(data: bytes) -> bool:
     """Whether there is no comment, processing instruction or CDATA section, and no space before a tag's end."""
+    for sign in (b"!", b"?"):  # rare, unlike the < before it
+        at = data.find(sign)
+        while at >= 0:
+            if data[at - 1 : at] == b"<":
+                return False
+            at = data.find(sign, at + 1)
     codes = np.frombuffer(data, dtype=np.uint8)
-    first, second = codes[:-1], codes[1:]
-    strange = ((second == ord("!")) | (second == ord("?"))) & (first == ord("<"))
-    spaced = (second == ord(">")) & (first <= ord(" "))
-    return not (strange.any() or spaced.any())
+    return not ((codes[1:] == ord(">")) & (codes[:-1] <= ord(" "))).any()
 
 
 def _read_from_bytes(piece: bytes, rules: AbstractRules) -> Record | None:
