@@ -3,7 +3,7 @@
 A shard holds a fixed number of sequences, so its bytes depend on its place alone, and any number of workers writes the
 same files: those of Streaming's own writer (``mds.py``). One ``index.json`` a split holds their entries; beside it lies
 ``doc_ids.parquet`` (see ``doc_ids.py``). The names of ``card.json`` are in :func:`_card`; the training refuses shards
-whose tokenizer is not the one it is given. With which engine the ids were made stands in the summary alone: they are the
+whose tokenizer is not the one it is given. The engine that made the ids stands in the summary alone: they are the
 same with each, and so are the bytes of ``card.json``.
 """
 
