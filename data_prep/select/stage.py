@@ -69,7 +69,7 @@ def run(job: Job) -> dict[str, Any]:
     say(f"select: {total['kept']} documents from {total['in']} records" + (f"; dropped {drops}" if drops else ""))
     if unknown:
         shown = ", ".join(unknown[:UNKNOWN_SHOWN]) + ", …" * (len(unknown) > UNKNOWN_SHOWN)
-        say(f"select: {len(unknown)} ids of select.exclude name no record: {shown}")
+        say(f"select: {len(unknown)} of the ids in select.exclude name no record: {shown}")
     return total
 
 
