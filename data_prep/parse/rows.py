@@ -58,8 +58,11 @@ PMC = pa.schema(
         ("md5", pa.string()),
     ]
 )
-CITATIONS_A_GROUP = 5000  # written at a time: what bounds a worker's memory
+# Rows are written in groups of at most so many and, but for the last one in it, so many characters of text. The next
+# stage reads a group at a time: this is what bounds its memory as well.
+CITATIONS_A_GROUP = 2000
 ARTICLES_A_GROUP = 200
+CHARACTERS_A_GROUP = 16 << 20
 
 
 @dataclass
@@ -82,29 +85,31 @@ def write_citations(records: Iterable[Record | Deletion], path: Path) -> Counts:
                 counts.records += 1
             yield record
 
-    _write(counted(), PUBMED, _citations, CITATIONS_A_GROUP, path)
+    _write(counted(), PUBMED, _citations, CITATIONS_A_GROUP, "abstract", path)
     return counts
 
 
 def write_articles(articles: Iterable[Article], path: Path) -> Counts:
     """Rows of PMC, in the order of the articles."""
-    return Counts(records=_write(articles, PMC, _articles, ARTICLES_A_GROUP, path))
+    return Counts(records=_write(articles, PMC, _articles, ARTICLES_A_GROUP, "text", path))
 
 
 def _write(
-    rows: Iterable[Any], schema: pa.Schema, table: Callable[[list[Any]], pa.Table], group: int, path: Path
+    rows: Iterable[Any], schema: pa.Schema, table: Callable[[list[Any]], pa.Table], group: int, longest: str, path: Path
 ) -> int:
-    written = 0
+    """Write a file; ``longest`` is the field with the text. Returns the number of rows."""
+    written = characters = 0
     # Texts are all different; a dictionary of them would be built only to be given up.
     few = [name for name in ("kind", "language", "journal", "license") if name in schema.names]
     with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, use_dictionary=few) as writer:
         waiting: list[Any] = []
         for row in rows:
             waiting.append(row)
-            if len(waiting) == group:
+            characters += len(getattr(row, longest, ""))
+            if len(waiting) == group or characters >= CHARACTERS_A_GROUP:
                 writer.write_table(table(waiting))
-                written += group
-                waiting = []
+                written += len(waiting)
+                waiting, characters = [], 0
         if waiting:
             writer.write_table(table(waiting))
     return written + len(waiting)
