@@ -29,7 +29,8 @@ DOCUMENT_SCHEMA = pa.schema(
         ("retracted", pa.bool_()),
         ("source_file", pa.string()),
         ("sha256", pa.string()),  # of the text in UTF-8
-        ("pmid", pa.int64()),
+        ("pmid", pa.int64()),  # all its names, as trace looks for them
+        ("pmcid", pa.int64()),
         ("doi", pa.string()),
         ("source_md5", pa.string()),  # of a full text's XML: what a takedown notice can be held against
     ]
