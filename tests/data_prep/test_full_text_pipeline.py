@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from made import SMALL, YAML, article, documents, dropped, ledger, prepare, pubmed_file
-from made_articles import jats, metadata, tarball
+from made_articles import long, metadata, tarball
 
 from base import storage
 from base.errors import PartlyRefused, UserError
@@ -51,12 +51,6 @@ def full_texts(folder: Path, out: Path, *arguments: str) -> Path:
     """Full texts alone."""
     prepare("null", out, f"pmc={folder}", "tokenizer.train_on=[pmc]", *STAGES, *arguments)
     return out
-
-
-def long(pmcid: int, mark: str = "", **more: Any) -> str:
-    """An article that no rule drops, unlike any other."""
-    text = " ".join(f"{mark}word{pmcid}x{number}" for number in range(150))
-    return jats(f"<p>{text}</p>", pmcid=pmcid, **more)
 
 
 def test_every_record_is_in_one_place_by_source_file_and_reason(parsed: Path) -> None:
