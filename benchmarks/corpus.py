@@ -12,7 +12,7 @@ growth     CPU-seconds a citation with one process for 1, 4 and 16 times the inp
 memory     peak resident memory of each stage, in a process of its own that does the work of a worker too: with files of
            7,500 and of 30,000 citations, and with ``--articles`` also with a container of 20,000 full texts made from
            those (articles.py; 2 GB of XML).
-full_text  CPU-milliseconds an article of each stage over the full texts of ``--articles``, and bytes an article on disk.
+full_text  CPU-milliseconds and bytes on disk an article, by stage, over the full texts of ``--articles``.
 
     python -m benchmarks corpus --source DIR [--text DIR] [--articles DIR] [--parts pipeline,memory]
 """
