@@ -16,6 +16,7 @@ from base.errors import UserError
 
 ARTICLE = re.compile(rb"<article[\s>].*</article>", re.S)
 PARAGRAPH = re.compile(rb"(<p(?:\s[^<>]*)?>)([^<]+)")
+PMCID = re.compile(rb"""(<article-id [^<>]*pub-id-type=["']pmc(?:id)?["'][^<>]*>)[^<]*""")
 A_CONTAINER = 20_000  # articles: what data_prep's download packs together
 
 
@@ -35,6 +36,7 @@ def write_articles(source: Path, path: Path, articles: int) -> None:
             data = originals[index % len(originals)]
             if index >= len(originals):
                 data = PARAGRAPH.sub(lambda match: match[1] + _shuffled(match[2], random), data)
+            data = PMCID.sub(rb"\g<1>PMC%d" % (index + 1), data)
             info = tarfile.TarInfo(f"PMC{index + 1}.xml")
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
