@@ -10,6 +10,7 @@ as expected raises Unusual, upon which ``pubmed_tree`` reads the record. A test 
 import re
 from functools import lru_cache
 
+import numpy as np
 from lxml.etree import XMLSyntaxError, _Element
 
 from data_prep.parse.plain_text import normalise, plain_text
@@ -83,12 +84,14 @@ PART_OF_CITATION = re.compile(CHILD_OR_END % b"MedlineCitation")
 PART_OF_DATA = re.compile(CHILD_OR_END % b"PubmedData")
 DATA = re.compile(rb"<PubmedData>\s*+(<ArticleIdList/>)?+")
 SECTION = re.compile(
-    rb'<AbstractText(?: Label="([^"<&]*+)")?+(?: NlmCategory="[A-Z]*+")?+>([^<]*+)</AbstractText>'
-    rb"|<(CopyrightInformation)>[^<]*+</CopyrightInformation>"
+    rb"""\s*+(?:<AbstractText(?:\sLabel="([^"<&]*+)")?+(?:\sNlmCategory="[A-Z]*+")?+>([^<]*+)</AbstractText>
+    |<CopyrightInformation>[^<]*+</CopyrightInformation>)\s*+""",
+    re.X,
 )
 LANGUAGE = re.compile(rb"<Language>([^<]*+)</Language>")
 TYPE = re.compile(rb'<PublicationType(?: UI="([^"<&]*+)")?+>([^<&]*+)</PublicationType>')
 IDENTIFIER = re.compile(rb'<ArticleId(?: IdType="([^"<&]*+)")?+>([^<]*+)</ArticleId>')
+PMC_AS_VALUE = re.compile(rb"""["']pmc["']""")
 TAG = re.compile(rb"""<(?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*+>""")
 REFERENCE = re.compile(r"&([^;]*+);")
 CHARACTERS = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
@@ -106,8 +109,10 @@ def read_record(data: bytes, rules: AbstractRules) -> Record:
     Raises:
         Unusual: see above.
     """
-    if len(data) > BYTES_OF_A_DEEP_RECORD and data.count(b"<") > TAGS_OF_A_DEEP_RECORD:
-        raise Unusual
+    if len(data) > BYTES_OF_A_DEEP_RECORD:
+        tags = np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == ord("<"))
+        if tags > TAGS_OF_A_DEEP_RECORD:
+            raise Unusual
     match = FIRST_PART.match(data)
     if match is None:
         raise Unusual
@@ -190,7 +195,7 @@ def _end(data: bytes, name: bytes, begin: int) -> tuple[int, int]:
     inside, then the walk goes on one level too deep, from where it cannot come back (each element that is skipped ends
     on its own level or below), and finds no end of the parent where it must be: that is unusual.
     """
-    tag = b"</%b>" % name
+    tag = b"</" + name + b">"
     end = data.find(tag, begin)
     if end < 0:
         raise Unusual
@@ -247,14 +252,13 @@ def _fragment(xml: bytes) -> _Element:
 
 
 def _abstract(content: bytes, rules: AbstractRules) -> tuple[str, bool]:
-    found = SECTION.findall(content)
-    if 2 * len(found) == content.count(b"<"):
-        sections = [
-            (normalise(label.decode()) if label else "", _text(text))
-            for label, text, copyright in found
-            if not copyright
-        ]
-    else:
+    sections, at = [], 0
+    while match := SECTION.match(content, at):
+        label, text = match.groups()
+        if text is not None:
+            sections.append((normalise(label.decode()) if label else "", normalise(_characters(text))))
+        at = match.end()
+    if at < len(content):
         sections = list(sections_of(_fragment(b"<t>" + content + b"</t>")))
     return join_sections(sections, rules.labels)
 
@@ -287,7 +291,7 @@ def _types(content: bytes) -> tuple[tuple[str, ...], bool]:
 
 
 def _links(record: Record, data: bytes, begin: int, end: int) -> None:
-    if data.find(b"Retract", begin, end) >= 0 or data.find(b"ConcernIn", begin, end) >= 0:
+    if data.find(b"Retract", begin, end) >= 0 or data.find(b"ExpressionOfConcern", begin, end) >= 0:
         add_links(record, _fragment(data[begin:end]))
     else:
         _refuse_references_in_tags(data, begin, end)
@@ -309,11 +313,12 @@ def _names_pmcid(data: bytes, begin: int, end: int) -> bool:
     """Whether one of the ArticleId elements in a part of PubmedData is a PMCID."""
     if data.find(b"<ArticleId", begin, end) < 0:
         return False
-    if data.find(b"xmlns", begin, end) >= 0:
-        raise Unusual
-    if data.find(b'<ArticleId IdType="pmc">', begin, end) >= 0:
+    found = data.find(b'<ArticleId IdType="pmc">', begin, end)
+    if found >= 0:
+        if data.find(b"xmlns", begin, found) >= 0:
+            raise Unusual
         return True
-    if data.find(b'"pmc"', begin, end) >= 0 or data.find(b"'pmc'", begin, end) >= 0:
+    if data.find(b"pmc", begin, end) >= 0 and PMC_AS_VALUE.search(data, begin, end):
         raise Unusual
     _refuse_references_in_tags(data, begin, end)
     return False

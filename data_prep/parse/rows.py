@@ -1,6 +1,8 @@
 """Parsed records as rows of Parquet: one schema for PubMed's citations, one for full texts."""
 
-from collections.abc import Callable, Iterable
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,8 +105,21 @@ def write_citations(records: Iterable[Record | Deletion], path: Path) -> Counts:
                     counts.add_unusable(f"#{row}", "a citation without a PMID, or with one that is no number")
             yield record
 
-    _write(counted(), PUBMED, _citations, CITATIONS_A_GROUP, "abstract", path)
+    with _without_collector():
+        _write(counted(), PUBMED, _citations, CITATIONS_A_GROUP, "abstract", path)
     return counts
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """No record refers back to itself: to look for cycles among the thousands that wait is work for nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def write_articles(articles: Iterable[Article], path: Path) -> Counts:
