@@ -14,7 +14,7 @@ EPILOG = """stages, in order:
   card       the data card -> OUT/card.html, OUT/card.md, OUT/card.json
 
 A stage that was done with the same settings and inputs is not done again; after a kill the same command goes on.
-Exit codes: 0 done; 1 done, but input files were refused (they are listed), or a fault of ours; 2 for you to mend."""
+Exit codes: 0 done; 1 done, but input was refused (it is listed), or a fault of ours; 2 for you to mend."""
 
 
 def main() -> None:

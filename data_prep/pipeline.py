@@ -26,7 +26,7 @@ from data_prep.parse import stage as parse
 from data_prep.schema import FETCHED, FETCHED_PMC, DataConfiguration
 from data_prep.select import stage as select
 from data_prep.shards import stage as shards
-from data_prep.stage import Job, Stage, digest, publish, sizes, unsent
+from data_prep.stage import Job, Stage, digest, publish, remove_unfinished, sizes, unsent
 from data_prep.tokenizer import stage as tokenizer
 from data_prep.verify import stage as verify
 
@@ -42,7 +42,7 @@ def run(yaml: str, arguments: Sequence[str]) -> None:
 
     Raises:
         UserError: what the user can mend.
-        PartlyRefused: everything is done, but input files were refused.
+        PartlyRefused: everything is done, but input files or records were refused.
     """
     names = [argument for argument in arguments if "=" not in argument]
     unknown = [name for name in names if name not in STAGES]
@@ -62,8 +62,7 @@ def run(yaml: str, arguments: Sequence[str]) -> None:
             job = Job(configuration, work, local, configuration.out, executor)
             refused = run_stages(job, [name for name in STAGES if not names or name in names])
     if refused:
-        listing = "\n".join(f"  {file['name']}: {file['reason']}" for file in refused)
-        raise PartlyRefused(f"{len(refused)} input file(s) were not used; all the others were:\n{listing}")
+        raise PartlyRefused(refused)
 
 
 def folders(configuration: DataConfiguration) -> tuple[Path, Path]:
@@ -81,8 +80,8 @@ def local_inputs(configuration: DataConfiguration) -> list[Path]:
     return [Path(re.split(r"[^/]*[*?\[]", place)[0] or ".") for place in places if not storage.is_remote(place)]
 
 
-def run_stages(job: Job, names: Sequence[str]) -> list[dict[str, str]]:
-    """Run stages whose results are not there yet; returns the refused input files (name, reason)."""
+def run_stages(job: Job, names: Sequence[str]) -> str:
+    """Run stages whose results are not there yet; returns what is to be told of refused input, or nothing."""
     keys: dict[str, str] = {}
     for name, stage in STAGES.items():
         later = next((later for later in names if _follows(later, name)), None)
@@ -100,13 +99,17 @@ def run_stages(job: Job, names: Sequence[str]) -> list[dict[str, str]]:
         elif name in names:
             _run(job, stage, key)
         keys[name] = key
-    return job.marker("parse")["summary"]["refused"] if "parse" in keys else []
+    if "parse" not in keys:
+        return ""
+    parsed = job.marker("parse")["summary"]
+    return parse.told_of_refused(parsed["refused"], parsed["unusable"])
 
 
 def _run(job: Job, stage: Stage, key: str) -> None:
     say(f"{stage.name} …")
     if stage.always or not _is_made(job, stage, key):
         job.forget(stage.name)
+        remove_unfinished(job, stage.outputs)
         summary = stage.run(job)
         marker = {
             "key": key,

@@ -150,7 +150,7 @@ class Shards(Section):
     max_seq_len: Annotated[int, Field(ge=8, le=65536)] = 1024
     packing: Literal["eos", "concat", "best_fit"] = "eos"
     shuffle_seed: int = 0
-    val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.001
     size_limit: Annotated[int, Field(ge=1 << 16, lt=1 << 32)] = 1 << 26
     hashes: list[Literal["sha1", "sha256", "md5", "xxh64", "xxh128"]] = Field(default=["sha1", "xxh64"], min_length=1)
     compression: Literal["zstd"] | None = None

@@ -100,6 +100,21 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_unfinished(job: Job, names: tuple[str, ...]) -> None:
+    """Delete what a killed run has left half-written where it made these files and folders."""
+    for name in names:
+        for left in (*job.local.glob(f".{name}.*.part"), job.local / f".{name}.building"):
+            remove(left)
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder whose files tell the next run what is done: a kill on the way must not leave a part of them."""
+    gone = folder.with_name(f"{folder.name}-gone")
+    remove(gone)
+    folder.rename(gone)
+    remove(gone)
+
+
 def sizes(root: Path, names: tuple[str, ...]) -> dict[str, int]:
     """Bytes of every file in these files and folders below ``root``."""
     found: dict[str, int] = {}

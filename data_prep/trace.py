@@ -4,33 +4,42 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from base import storage
 from base.errors import FAILED, UserError, run_command
+from data_prep.identifiers import TYPES, Names, names_of, normal_form, read_names
 
-EPILOG = """For each id: the document (file, licence, version, sha256 of its text) and each place of its tokens in the
-shards; or why and from which file it was dropped; or that it is unknown.
+EPILOG = """For each id, all that is known of the article: its documents, the abstract or the full text, by whichever of
+its names they go (file, licence, version, sha256 of the text), and each place of their tokens in the shards; or why and
+from which file its records were dropped; or that it is unknown.
 Exit codes: 0 all ids are known; 1 some are unknown; 2 for you to mend.
 
 To honour a takedown or a retraction: add the id to the file that select.exclude names and run the same data_prep
-command again. It does everything from select on anew, sends it, and verifies it; this command must then say that the id
-was dropped. Copies of the old shards elsewhere, and models trained on them, are for you to find: note the hash of
-the old OUT/mds/train/index.json with what you train."""
-PLACE = ("sequence", "offset", "tokens", "begin")
+command again. It does everything from select on anew, sends it, and verifies it; this command must then say that all
+records of the article were dropped. Look at what else has its text: of two articles with nearly the same text one was
+dropped as its duplicate, and now takes its place unless its id is in the file as well (OUT/dropped has those ids).
+Copies of the old shards elsewhere, and models trained on them, are for you to find: note the hash of the old
+OUT/mds/train/index.json with what you train."""
+TOLD = {"documents": ["version", "license", "source_file", "sha256"], "dropped": ["reason", "source_file"]}
+PLACE = ["sequence", "offset", "tokens", "begin"]
+Row = dict[str, Any]
 
 
 @dataclass
 class Trace:
     """All that is known of one id."""
 
-    documents: list[dict[str, Any]] = field(default_factory=list)
-    dropped: list[dict[str, Any]] = field(default_factory=list)
-    pieces: list[dict[str, Any]] = field(default_factory=list)
+    documents: list[Row] = field(default_factory=list)
+    dropped: list[Row] = field(default_factory=list)
+    pieces: list[Row] = field(default_factory=list)
 
     @property
     def known(self) -> bool:
@@ -38,43 +47,78 @@ class Trace:
 
 
 def trace(out: str, names: Sequence[str]) -> dict[str, Trace]:
-    """Look the ids up in documents, dropped records and shards below ``out`` (local or ``s3://``).
+    """Look articles up in documents, dropped records and shards below ``out`` (local or ``s3://``).
+
+    What belongs to a name is what ``select.exclude`` would leave out for it: rows that carry it, and rows that have a
+    name in common with those.
+
+    Returns:
+        By the names in their normal form (:func:`data_prep.identifiers.normal_form`), each once.
 
     Raises:
-        UserError: an id has not the form of one; ``out`` has no documents.
+        UserError: a name has not the form of one; ``out`` has no documents.
     """
-    for name in names:
-        if ":" not in name:
-            raise UserError(f"{name!r} is no id of a document: give pmid:123, pmcid:PMC123 or doi:10.…")
-    found = {name: Trace() for name in names}
-    for row in _rows(out, "documents", names, ["version", "license", "source_file", "sha256"]):
-        found[row["id"]].documents.append(row)
-    if not any(each.documents for each in found.values()) and not storage.list_files(storage.join(out, "documents")):
+    try:
+        wanted = list(dict.fromkeys(map(normal_form, names)))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if not storage.list_files(storage.join(out, "documents")):
         raise UserError(f"{out} has no documents: is it the out of a data_prep run?")
-    for row in _rows(out, "dropped", names, ["reason", "source_file"]):
-        found[row["id"]].dropped.append(row)
+    rows = _records(out, set(wanted))
+    more = set(wanted).union(*(names_of(row) for row in rows))
+    if more > set(wanted):
+        rows = _records(out, more)
+    carriers: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        for name in names_of(row):
+            carriers.setdefault(name, []).append(number)
+    pieces: dict[str, list[Row]] = {}
+    for piece in _pieces(out, [*wanted, *(row["id"] for row in rows if "reason" not in row)]):
+        pieces.setdefault(piece["id"], []).append(piece)
+
+    found = {name: Trace() for name in wanted}
+    for name, each in found.items():
+        of_article = {name}.union(*(names_of(rows[number]) for number in carriers.get(name, [])))
+        for number in sorted({number for one in of_article for number in carriers.get(one, [])}):
+            (each.dropped if "reason" in rows[number] else each.documents).append(rows[number])
+        for identifier in dict.fromkeys([name, *(row["id"] for row in each.documents)]):
+            each.pieces += pieces.get(identifier, [])
+    return found
+
+
+def _records(out: str, names: set[str]) -> list[Row]:
+    """The documents and the dropped records that carry one of the names."""
+    wanted, found = Names.of(names), []
+    for folder, told in TOLD.items():
+        carry = pc.is_in(pc.field("id"), value_set=pa.array(sorted(names)))
+        for kind in TYPES:
+            carry |= wanted.in_column(kind, pc.field(kind))
+        found += _rows(out, folder, carry, [*TYPES, *told])
+    return found
+
+
+def _pieces(out: str, identifiers: Sequence[str]) -> list[Row]:
+    """Where the tokens of documents lie: by document, in the order of its tokens."""
+    found = []
     for split in ("train", "val"):
         place = storage.join(out, "mds", split)
         if not storage.exists(storage.join(place, "doc_ids.parquet")):
             continue  # not made yet
         entries = json.loads(storage.read_bytes(storage.join(place, "index.json")))["shards"]
         ends = list(accumulate(entry["samples"] for entry in entries))
-        for row in _rows(out, f"mds/{split}/doc_ids.parquet", names, list(PLACE)):
+        of_these = pc.is_in(pc.field("id"), value_set=pa.array(identifiers, pa.string()))
+        for row in _rows(out, f"mds/{split}/doc_ids.parquet", of_these, PLACE):
             number = next((number for number, end in enumerate(ends) if row["sequence"] < end), None)
             entry = None if number is None else entries[number]
             begin = ends[number] - entry["samples"] if number is not None and entry else 0
-            found[row["id"]].pieces.append(
-                row | {"split": split, "shard": number, "entry": entry, "shard_begin": begin}
-            )
-    for each in found.values():
-        each.pieces.sort(key=lambda piece: piece["begin"])
-    return found
+            found.append(row | {"split": split, "shard": number, "entry": entry, "shard_begin": begin})
+    return sorted(found, key=lambda piece: (piece["id"], piece["begin"]))
 
 
-def _rows(out: str, name: str, names: Iterable[str], columns: list[str]) -> list[dict[str, Any]]:
-    """The rows of a folder of Parquet, or of one file, that carry one of the ids, with the ``file`` that each is in.
+def _rows(out: str, name: str, wanted: pc.Expression, columns: list[str]) -> list[Row]:
+    """The wanted rows of a folder of Parquet, or of one file, with their ``id`` and the ``file`` that each is in.
 
-    The ids are read first and alone: they are a small part of a file, also when it lies in a bucket.
+    What names the rows is read first and alone: it is a small part of a file, also when that lies in a bucket.
     """
     import pyarrow.dataset as ds
     from pyarrow import fs
@@ -88,7 +132,6 @@ def _rows(out: str, name: str, names: Iterable[str], columns: list[str]) -> list
         return []
     remote = storage.is_remote(out)
     filesystem = fs.S3FileSystem(endpoint_override=os.environ.get("S3_ENDPOINT_URL")) if remote else None
-    wanted = ds.field("id").isin(list(names))
     table = ds.dataset(list(parquet), filesystem=filesystem, format="parquet").to_table(["__filename"], filter=wanted)
     found = []
     for file in sorted(set(table["__filename"].to_pylist())):
@@ -130,20 +173,29 @@ def describe(name: str, found: Trace) -> str:
     for row in found.documents:
         license = row["license"] or "not named"
         lines += [
-            f"  document  {row['file']}, from {row['source_file']}, version {row['version']}, licence {license}",
+            f"  document  {_other(name, row)}{row['file']}, from {row['source_file']}, version {row['version']}, "
+            f"licence {license}",
             f"            sha256 {row['sha256']}",
         ]
-    lines += [f"  dropped   {row['reason']}, from {row['source_file']} ({row['file']})" for row in found.dropped]
+    lines += [
+        f"  dropped   {_other(name, row)}{row['reason']}, from {row['source_file']} ({row['file']})"
+        for row in found.dropped
+    ]
     for piece in found.pieces:
         where = "behind the last sequence, in the dropped tail"
         if piece["entry"]:
             form = piece["entry"]["zip_data"] or piece["entry"]["raw_data"]
             where = f"{form['basename']}, its sequence {piece['sequence'] - piece['shard_begin']}"
         lines.append(
-            f"  tokens    mds/{piece['split']} sequence {piece['sequence']}, offset {piece['offset']}: "
-            f"{piece['tokens']} tokens from the document's token {piece['begin']} on ({where})"
+            f"  tokens    {_other(name, piece)}mds/{piece['split']} sequence {piece['sequence']}, offset "
+            f"{piece['offset']}: {piece['tokens']} tokens from the document's token {piece['begin']} on ({where})"
         )
     return "\n".join(lines)
+
+
+def _other(name: str, row: Row) -> str:
+    """The id of a row, where it is not the one that was asked for."""
+    return "" if row["id"] == name else f"{row['id']}, "
 
 
 def main() -> None:
@@ -154,22 +206,19 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("out", help="the out of a data_prep run: a folder or s3://bucket/folder")
     parser.add_argument("ids", nargs="*", metavar="id", help="pmid:123, pmcid:PMC123, doi:10.…")
-    parser.add_argument("--file", type=Path, help="further ids, one a line")
+    parser.add_argument("--file", help="further ids, one a line, in the form of the file that select.exclude names")
     parser.add_argument("--text", action="store_true", help="print the text as well, decoded from the shards")
     arguments = parser.parse_args()
     names = list(arguments.ids)
     if arguments.file:
-        try:
-            names += [line.strip() for line in arguments.file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except OSError as error:
-            raise UserError(f"{arguments.file}: cannot be read: {error.strerror}") from None
+        names += read_names(arguments.file)
     if not names:
         parser.error("give at least one id, or --file")
-    found = trace(arguments.out, list(dict.fromkeys(names)))
+    found = trace(arguments.out, names)
     for name, each in found.items():
         print(describe(name, each))
-        if arguments.text and each.pieces:
-            print("\n" + text_of(arguments.out, each.pieces) + "\n")
+        for _, pieces in groupby(each.pieces if arguments.text else [], lambda piece: piece["id"]):
+            print("\n" + text_of(arguments.out, list(pieces)) + "\n")
     unknown = [name for name, each in found.items() if not each.known]
     if unknown:
         raise SystemExit(FAILED)

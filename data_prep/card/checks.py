@@ -4,42 +4,42 @@ from collections.abc import Iterable
 from typing import Any
 
 from data_prep.card.page import Block, Heading, Paragraph, Table, plain
+from data_prep.select.contamination import PHRASE, STOCK
 
 BENCHMARKS = {"medqa": "MedQA", "medmcqa": "MedMCQA", "mmlu": "MMLU", "pubmedqa": "PubMedQA", "bioasq": "BioASQ"}
 
 
 def duplicates(facts: dict[str, Any]) -> Iterable[Block]:
-    """``duplicates.json``: ``exact`` and ``near`` (groups, dropped, sizes), ``overlap``,
-    ``boilerplate`` (rule → times); each may be absent or null.
-    """
-    found = facts["duplicates"]
+    """``duplicates.json``: ``exact`` and ``near`` (groups, dropped, sizes), ``overlap``, ``boilerplate`` (rule →
+    times). What the settings switch off has no numbers, only zeros that mean nothing."""
+    found, settings = facts["duplicates"], facts["configuration"]["select"]
+    near = settings["near_duplicates"]
     yield Heading("Duplicates")
-    if found is None:
-        yield Paragraph("This run made no report on duplicates. Those that it dropped are in the table above.")
-        return
-    exact, near, overlap = (found.get(name) for name in ("exact", "near", "overlap"))
-    rows = []
-    if exact:
-        rows.append(["equal texts", f"{exact['groups']:,}", f"{exact['dropped']:,}"])
-    if near:
-        rows.append(["nearly equal texts", f"{near['groups']:,}", f"{near['dropped']:,}"])
-    yield Paragraph("Of documents with equal or nearly equal text, one is kept." if rows else "Not looked for.")
-    if rows:
-        yield Table(["what", "groups", "documents dropped"], rows)
-    settings = facts["configuration"]["select"]["near_duplicates"]
-    if near and settings:
-        yield Paragraph(
-            f"Nearly equal: an estimated share of at least {settings['threshold']:g} of common runs of "
-            f"{settings['ngram']} words (MinHash, {settings['bands']} bands of {settings['rows']} rows)."
+    rows = [
+        [what, f"{found[name]['groups']:,}", f"{found[name]['dropped']:,}"]
+        for what, name, on in (
+            ("equal texts", "exact", settings["exact_duplicates"]), ("nearly equal texts", "near", near),
         )
-        yield from _groups(near)
-    elif not near:
-        yield Paragraph("Nearly equal texts were not looked for.")
-    if overlap:
+        if on
+    ]  # fmt: skip
+    if rows:
+        yield Paragraph("Of documents with equal or nearly equal text, one is kept.")
+        yield Table(["what", "groups", "documents dropped"], rows)
+    if not settings["exact_duplicates"]:
+        yield Paragraph("Equal texts were not looked for.")
+    if near:
         yield Paragraph(
-            f"{overlap['abstracts_with_full_text']:,} abstracts belong to an article whose full text was read as well; "
-            f"{overlap['dropped']:,} of them were dropped by the rule "
-            f"`select.overlap: {facts['configuration']['select']['overlap']}`."
+            f"Nearly equal: an estimated share of at least {near['threshold']:g} of common runs of {near['ngram']} "
+            f"words (MinHash, {near['bands']} bands of {near['rows']} rows)."
+        )
+        yield from _groups(found["near"])
+    else:
+        yield Paragraph("Nearly equal texts were not looked for.")
+    if "pmc" in facts["ledger"]["sources"] or settings["overlap"] == "pile":
+        dropped = facts["ledger"]["total"]["dropped"].get("overlap", 0)  # of the rule pile the report knows nothing
+        yield Paragraph(
+            f"{found['overlap']['abstracts_with_full_text']:,} abstracts belong to an article whose full text was read "
+            f"as well. The rule `select.overlap: {settings['overlap']}` dropped {dropped:,} abstracts."
         )
     if found.get("boilerplate"):
         yield Heading("Boilerplate taken out of texts", 3)
@@ -60,8 +60,8 @@ def _groups(near: dict[str, Any]) -> Iterable[Block]:
 
 
 def contamination(facts: dict[str, Any]) -> Iterable[Block]:
-    """``contamination.json``: ``by_benchmark`` → name → items, items_too_short, items_hit and documents_hit
-    (question, context, pmid), documents_dropped; ``files_left_out``."""
+    """``contamination.json``: ``by_benchmark`` → name → items, items_too_short, stock_phrases, items_hit and
+    documents_hit (question, context, pmid), documents_dropped; ``phrases``; ``files_left_out``."""
     found = facts["contamination"]
     settings = facts["configuration"]["select"]["decontaminate"]
     yield Heading("Test questions in the corpus")
@@ -88,12 +88,24 @@ def contamination(facts: dict[str, Any]) -> Iterable[Block]:
     yield Table(["test", "counted", "in all", "by question", "by context", "by PMID", "dropped"], rows)
     if short:
         yield Paragraph(f"Items too short to be searched for: {', '.join(short)}.", note=True)
+    yield Paragraph(_phrases(found, settings["ngram"]), note=True)
     if found.get("files_left_out"):
         names = ", ".join(plain(name) for name in found["files_left_out"])
         yield Paragraph(
             f"Files of the folder that are not known as tests, and were not searched for: {names}.", note=True
         )
     yield Paragraph(_what_it_means(settings))
+
+
+def _phrases(found: dict[str, Any], ngram: int) -> str:
+    """What was not counted as a hit."""
+    stock = {name: one["stock_phrases"] for name, one in found["by_benchmark"].items() if one["stock_phrases"]}
+    in_all = ", ".join(f"{BENCHMARKS.get(name, plain(name))} {number:,}" for name, number in stock.items())
+    return (
+        f"Not counted as hits: runs that are in the questions of {STOCK} items or more of one test, which are phrases "
+        f"of its examiners ({in_all or 'none here'}), and runs that more than {PHRASE} of the documents hold, which "
+        f"are phrases of their authors ({found['phrases']:,} here)."
+    )
 
 
 def _what_it_means(settings: dict[str, Any]) -> str:

@@ -98,6 +98,7 @@ def how_it_was_made(facts: Facts) -> Iterable[Block]:
         "the same bytes again from the same input files, for any number of workers:"
     )
     places = "".join(f" {name}=FILES" for name, given in inputs["given"].items() if given == "files")
+    places += "".join(f" {name}=…" for name in inputs["named"])
     yield Listing(f"python -m data_prep configuration.yaml{places} out=FOLDER", "bash")
     rows = [[f"input, {SOURCES[name]}", words[given]] for name, given in inputs["given"].items()]
     rows += [["input files used", f"{inputs['files']:,}"], ["records in them", f"{inputs['records']:,}"]]
@@ -242,7 +243,7 @@ def _parts(facts: Facts, lengths: dict[int, tuple[int, int]], bins: Sequence[int
             "text, the language of the text.",
             note=True,
         ),
-        _table("language", _first(_merged(facts["languages"], "name"), LANGUAGES)),
+        _table("language", _first(_merged(map(_language, facts["languages"]), "name"), LANGUAGES)),
     ]
     types = _merged(facts["types"], "name")
     shown = "" if len(types) <= TYPES else f" The {TYPES} with most tokens, of {len(types):,}."
@@ -325,9 +326,9 @@ def removal(facts: Facts) -> Iterable[Block]:
     )
     yield Listing("python -m data_prep.trace FOLDER pmid:12345678", "bash")
     yield Paragraph(
-        "To remove documents, after a takedown or a retraction, put their ids into a file, one a line, and run the "
-        "same command with `select.exclude=FILE`. The corpus is written anew without them, and they stand in the list "
-        "of what was dropped. A model that was trained before has still seen them."
+        "To remove articles, after a takedown or a retraction, put an id of each into a file, one a line, and run the "
+        "same command with `select.exclude=FILE`. The corpus is written anew without their abstracts and full texts, "
+        "which then stand in the list of what was dropped. A model that was trained before has still seen them."
     )
 
 
@@ -359,7 +360,7 @@ def _title(facts: Facts) -> str:
     return " and ".join(names) + (" (invented, for a trial run)" if invented else "")
 
 
-def _merged(rows: Sequence[dict[str, Any]], key: str) -> dict[Any, tuple[int, int]]:
+def _merged(rows: Iterable[dict[str, Any]], key: str) -> dict[Any, tuple[int, int]]:
     """Value → (documents, tokens), over all sources."""
     total: dict[Any, tuple[int, int]] = {}
     for row in rows:
@@ -375,6 +376,12 @@ def _first(values: dict[Any, tuple[int, int]], number: int) -> list[tuple[str, i
     if rest:
         first.append((f"{len(rest):,} others", sum(one for one, _ in rest), sum(one for _, one in rest)))
     return first
+
+
+def _language(row: dict[str, Any]) -> dict[str, Any]:
+    """The two sources write languages in two ways, so that eng and en would stand side by side without a reason."""
+    of_full_text = row["source"] == "pmc" and row["name"] is not None
+    return row | {"name": f"{row['name']} (full texts)"} if of_full_text else row
 
 
 def _decades(years: Sequence[dict[str, Any]]) -> list[tuple[str, int, int]]:

@@ -1,14 +1,16 @@
 """Everything that the card tells, as numbers: ``OUT/card.json``.
 
 Read are the files that the stages before left in ``OUT`` and nothing that depends on where they lie, on the number of
-workers or on time, so the same corpus has the same card. What a stage did not do (duplicates, contamination) is null.
+workers or on time, so the same corpus has the same card. Contamination is null when it was not searched for.
 """
 
 import hashlib
 import json
 import platform
 import unicodedata
+from functools import reduce
 from importlib import metadata
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,16 @@ from data_prep.card.counts import Counts, count_documents, index_tokens
 from data_prep.documents import LEDGER
 from data_prep.schema import FETCHED, FETCHED_PMC, DataConfiguration
 from data_prep.select.reasons import REASONS
+from data_prep.select.stage import CONTAMINATION, DUPLICATES
 from data_prep.shards.packing import SPLITS
 from data_prep.shards.stage import CARD as MDS_CARD
 from data_prep.shards.stage import FOLDER as MDS
 from data_prep.stage import Job, remove
 from data_prep.tokenizer.stage import FOLDER as TOKENIZER
 
-CONTAMINATION, DUPLICATES = "contamination.json", "duplicates.json"
 # What decides neither documents nor tokens: where things lie, who does the work, what is looked at afterwards.
 LEFT_OUT = ("out", "work", "executor", "verify")
+PLACES = ("select.decontaminate.questions", "select.exclude", "tokenizer.terms", "tokenizer.compare_with")
 WORDS = (*FETCHED, *FETCHED_PMC)  # in place of a folder: these do decide
 JOURNALS = 20
 # Packages on which the bytes of documents, tokenizer or shards depend.
@@ -47,6 +50,7 @@ def gather(job: Job) -> dict[str, Any]:
     ledger, report = _json(job, LEDGER, "select"), _json(job, f"{TOKENIZER}/report.json", "tokenizer")
     shards = _json(job, f"{MDS}/{MDS_CARD}", "shards")
     configuration = shown_configuration(job.configuration)
+    settings = yaml.safe_load(configuration)
     folder = job.work / "card"
     remove(folder)
     folder.mkdir(parents=True)
@@ -57,7 +61,7 @@ def gather(job: Job) -> dict[str, Any]:
         remove(folder)
     return {
         "inputs": _inputs(job, ledger),
-        "configuration": yaml.safe_load(configuration),
+        "configuration": settings,
         "configuration_sha256": hashlib.sha256(configuration.encode()).hexdigest(),
         "code_sha256": _code(),
         "versions": _versions(),
@@ -77,17 +81,29 @@ def gather(job: Job) -> dict[str, Any]:
         "languages": counts.rows("language"),
         "types": counts.rows("types"),
         "journals": _journals(counts),
-        "duplicates": _optional(job, DUPLICATES),
-        "contamination": _optional(job, CONTAMINATION),
+        "duplicates": _json(job, DUPLICATES, "select"),
+        "contamination": _json(job, CONTAMINATION, "select") if (job.local / CONTAMINATION).is_file() else None,
         "tokenizer": report,
+        "tokenised": job.marker("shards")["summary"]["tokenised"],
         "packing": shards | {"cut": cut},
     }
 
 
 def shown_configuration(configuration: DataConfiguration) -> str:
-    """The settings that decide what is in the corpus, as YAML. Input that is a place, not a word, is left out."""
+    """The settings that decide what is in the corpus, as YAML. Input that is a place, not a word, is left out, and so
+    are the places of other files: they mean something on one machine only, and whose they are is not for the card."""
     places = [name for name in ("pubmed", "pmc") if getattr(configuration, name) not in (None, *WORDS)]
-    return dump_configuration(configuration, without=(*LEFT_OUT, *places))
+    settings = yaml.safe_load(dump_configuration(configuration, without=(*LEFT_OUT, *places)))
+    for key in PLACES:
+        *path, name = key.split(".")
+        section = reduce(getitem, path, settings)
+        section[name] = {} if isinstance(section[name], dict) else None
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+
+
+def _named(configuration: DataConfiguration) -> list[str]:
+    """Which of PLACES are given."""
+    return [key for key in PLACES if reduce(getattr, key.split("."), configuration)]
 
 
 def _inputs(job: Job, ledger: dict[str, Any]) -> dict[str, Any]:
@@ -96,6 +112,7 @@ def _inputs(job: Job, ledger: dict[str, Any]) -> dict[str, Any]:
     md5 = parsed.get("md5")  # of each input file by name; its size and time say nothing to others
     given = {name: getattr(job.configuration, name) for name in ("pubmed", "pmc")}
     return {
+        "named": _named(job.configuration),
         "given": {name: place if place in WORDS else "files" for name, place in given.items() if place is not None},
         "files": len(ledger["files"]),
         "refused_files": ledger.get("refused_files", []),
@@ -113,16 +130,15 @@ def _inputs(job: Job, ledger: dict[str, Any]) -> dict[str, Any]:
 
 
 def _journals(counts: Counts) -> dict[str, Any]:
-    total: dict[str | None, list[int]] = {}
-    for row in counts.rows("journal"):
-        documents, tokens = total.get(row["name"], (0, 0))
-        total[row["name"]] = [documents + row["documents"], tokens + row["tokens"]]
-    total.pop(None, None)
-    first = sorted(total.items(), key=lambda item: (-item[1][1], -item[1][0], str(item[0])))[:JOURNALS]
-    return {
-        "number": len(total),
-        "first": [{"name": name, "documents": numbers[0], "tokens": numbers[1]} for name, numbers in first],
-    }
+    """NLM and publishers write some in two ways (PLoS ONE, PLOS ONE): told is the one with most tokens."""
+    total: dict[str, dict[str, Any]] = {}
+    for row in counts.rows("journal"):  # most tokens first
+        if row["name"] is not None:
+            one = total.setdefault(row["name"].casefold(), {"name": row["name"], "documents": 0, "tokens": 0})
+            one["documents"] += row["documents"]
+            one["tokens"] += row["tokens"]
+    order = sorted(total.values(), key=lambda one: (-one["tokens"], -one["documents"], one["name"]))
+    return {"number": len(total), "first": order[:JOURNALS]}
 
 
 def _hashes(job: Job, counts: Counts) -> dict[str, str]:
@@ -148,10 +164,6 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue  # an optional one that was not used
     return found
-
-
-def _optional(job: Job, name: str) -> Any:
-    return _json(job, name, "select") if (job.local / name).is_file() else None
 
 
 def _json(job: Job, name: str, stage: str) -> Any:

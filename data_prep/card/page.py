@@ -42,6 +42,10 @@ td {{ white-space: nowrap; }} td.t {{ white-space: normal; min-width: 14rem; }}
 td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; }}
 code {{ font: .88em ui-monospace, monospace; background: #f5f7fa; border-radius: 4px; padding: .1em .3em;
   overflow-wrap: anywhere; }}
+@media (max-width: 40rem) {{
+  th, td {{ padding-right: .8rem; }} td {{ white-space: normal; }} td.n {{ white-space: nowrap; }}
+  td.t {{ min-width: 11rem; }} td:has(> code) {{ min-width: 11rem; }} td:first-child > code {{ overflow-wrap: normal; }}
+}}
 pre {{ background: #f5f7fa; border-radius: 6px; padding: .8rem 1rem; overflow-x: auto; font: .8rem/1.45 ui-monospace,
   monospace; }}
 </style></head><body>

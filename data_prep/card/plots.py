@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
@@ -83,14 +84,17 @@ def shares(bins: Sequence[str], series: Mapping[str, Sequence[float]], label: st
         return _svg(figure)
 
 
-def bars(names: Sequence[str], values: Sequence[float], label: str, first: int = 0, digits: int = 2) -> str:
-    """Horizontal bars with their values; ``first`` so many in the accent colour (0: all)."""
+def bars(
+    names: Sequence[str], values: Sequence[float], label: str, first: int = 0, digits: int = 2, most: float = 0
+) -> str:
+    """Horizontal bars with their values; ``first`` so many in the accent colour (0: all); ``most`` is what the scale
+    must hold besides the values, for plots that stand side by side."""
     with _drawing(0.27 * len(names) + 0.8) as (figure, axes):
         colors = [ACCENT if not first or index < first else GREY for index in range(len(names))]
         drawn = axes.barh(range(len(names)), values, color=colors, height=0.7)
         axes.bar_label(drawn, [f"{value:.{digits}f}" for value in values], padding=3)
         _names(axes, names)
-        axes.set_xlim(0, 1.15 * max(values, default=0) or 1)
+        axes.set_xlim(0, 1.15 * max(most, *values) or 1)
         axes.set_xlabel(label)
         return _svg(figure)
 
@@ -103,7 +107,9 @@ def line(x: Sequence[float], y: Sequence[float], x_label: str, y_label: str, mar
             axes.axvline(marked, color=MUTED, linewidth=1, linestyle="--")
         axes.set_xscale("log", base=2)
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticks(x, [count(value) for value in x])
+        # Sizes that lie close together would be written over each other; the last one is always named.
+        named = [value for value, following in pairwise(x) if following >= 1.3 * value] + [x[-1]]
+        axes.set_xticks(named, [count(value) for value in named])
         axes.set(xlabel=x_label, ylabel=y_label)
         return _svg(figure)
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from data_prep.card import plots
-from data_prep.card.page import Block, Heading, Paragraph, Parts, Plots, Table, plain
+from data_prep.card.page import Block, Heading, Paragraph, Plots, Table, plain
 
 OURS = "ours"  # what the report calls the tokenizer of this corpus
 NAME = "this corpus"  # what the card calls it
+BARS = 20  # in one plot
 Report = dict[str, Any]
 
 
@@ -24,7 +25,8 @@ def tokenizer(facts: dict[str, Any]) -> Iterable[Block]:
     )
     if report.get("said"):
         yield Paragraph(f"It is {plain(report['said'])}.")
-    pictures = [*_rate_plot(rates, first), *_curve_plot(report, first), *_specialty_plot(report)]
+    yield Paragraph(_how_tokenised(facts["tokenised"]), note=True)
+    pictures = [*_rate_plot(rates, first), *_curve_plot(report, first)]
     if pictures:
         yield Plots(pictures)
     yield _rate_table(report, rates)
@@ -36,6 +38,19 @@ def tokenizer(facts: dict[str, Any]) -> Iterable[Block]:
         yield Table(["entries", "tokens a word", "tokens a byte"], rows)
     if report.get("terms"):
         yield from _terms(report["terms"])
+
+
+def _how_tokenised(how: Report) -> str:
+    engines = [f"{plain(engine)} ({files:,} file{'s' * (files != 1)})" for engine, files in how["engines"].items()]
+    said = f"The documents were turned into tokens with {' and '.join(engines)}."
+    if how["not_gigatoken"]:
+        said += f" Why not with gigatoken: {'; '.join(map(plain, how['not_gigatoken']))}."
+    if how["compared"]:
+        said += (
+            f" {how['compared']:,} documents, chosen by hash, were done with Hugging Face's tokenizers as well: all "
+            "have the same tokens."
+        )
+    return said
 
 
 def _rate_plot(rates: Report, first: str) -> Iterable[tuple[str, str]]:
@@ -53,14 +68,17 @@ def _curve_plot(report: Report, first: str) -> Iterable[tuple[str, str]]:
         yield picture, "Tokens a byte for other sizes of vocabulary; dashed: the size taken."
 
 
-def _specialty_plot(report: Report) -> Iterable[tuple[str, str]]:
-    terms = report.get("terms")
-    found = terms["by_tokenizer"][OURS]["by_list"] if terms else {}
-    shares = sorted(((-one["whole"], name) for name, one in found.items() if one["whole"] is not None))
-    if len(shares) > 1:
-        names = [_words(name) for _, name in shares]
-        picture = plots.bars(names, [-100 * share for share, _ in shares], "% of the terms of one word", digits=1)
-        yield picture, "Terms of one word that this corpus's tokenizer keeps whole, by list."
+def _list_plots(by_list: Report) -> Iterable[tuple[str, str]]:
+    """One plot; two side by side, of one scale, where the lists are many."""
+    shares = sorted(((-one["whole"], name) for name, one in by_list.items() if one["whole"] is not None))
+    if len(shares) < 2:
+        return
+    names, values = [_words(name) for _, name in shares], [-100 * share for share, _ in shares]
+    number = len(names) if len(names) <= BARS else -(-len(names) // 2)
+    captions = ("Terms of one word that this corpus's tokenizer keeps whole, by list.", "The other lists.")
+    for first, caption in zip(range(0, len(names), number), captions, strict=False):
+        rows, label = slice(first, first + number), "% of the terms of one word"
+        yield plots.bars(names[rows], values[rows], label, digits=1, most=max(values)), caption
 
 
 def _rate_table(report: Report, rates: Report) -> Table:
@@ -94,12 +112,15 @@ def _terms(terms: Report) -> Iterable[Block]:
         )
         for what, key in (("how often", "by_frequency"), ("kind", "by_kind"), ("list", "by_list"))
     )
-    yield Parts([[often], [kinds]])
+    yield from (often, kinds)
+    pictures = list(_list_plots(by[OURS]["by_list"]))
+    if pictures:
+        yield Plots(pictures)
     yield lists
 
 
 def _fall(one: Report) -> str:
-    whole = "–" if one["whole"] is None else f"{100 * one['whole']:.1f} %"
+    whole = "–" if one["whole"] is None else f"{100 * one['whole']:.1f}\u00a0%"
     return whole if one["pieces_per_term"] is None else f"{whole} ({one['pieces_per_term']:.2f})"
 
 

@@ -8,8 +8,9 @@ What a bad part costs, by where it stands:
   is called ``.xml``, ``.nxml`` (also ``.gz``) or ``PMC123.1.json`` is a record; images and texts are passed over and
   counted.
 - **A gzip or tar stream that is damaged or cut off refuses its file whole**, for what is missing cannot be counted.
-  So does a file of many articles that is not well-formed, and one that is neither a tarball nor JATS. (Within a bundle
-  such a file is one bad member.)
+  So does a file of many articles that is not well-formed, one that is neither a tarball nor JATS, and a tarball without
+  a single record (of texts or images alone). (Within a bundle
+  such a file, or such a package of one article, is one bad member.)
 - **Metadata** (``PMC123.1.json``) belongs to the member of the same name beside it. Without XML the article is
   ``not_fetched``, or ``gone`` when the downloader found it gone. Metadata that cannot be read makes the article
   ``malformed``: a licence or a retraction may stand in it.
@@ -22,7 +23,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import IO, cast
@@ -94,14 +95,41 @@ def read_articles(
     yield from _of_members([member], settings, known)
 
 
-def read_loose(paths: Sequence[tuple[str, Path]], settings: ParsePmc, lists: Sequence[Path] = ()) -> Iterator[Article]:
-    """The articles of a bundle of loose files, in the order given; metadata stands before or after its article.
+def read_loose(
+    paths: Sequence[tuple[str, Path]],
+    settings: ParsePmc,
+    lists: Sequence[Path] = (),
+    passed_over: Counter[str] | None = None,
+) -> Iterator[Article]:
+    """The articles of a bundle of loose files and packages, in the order given; metadata stands beside its article.
+
+    Args:
+        paths: name and place of each.
+        lists, passed_over: as for :func:`read_articles`.
 
     Raises:
         Refused: a file list beside them is unusable. Never for one of the files.
     """
     known = [file_list(one) for one in lists]
-    yield from _paired((_loose(name, path) for name, path in paths), settings, known)
+    counter = Counter() if passed_over is None else passed_over
+    members = (
+        member
+        for name, path in paths
+        for member in (_packaged(name, path, counter) if TARBALL.search(name) else [_loose(name, path)])
+    )
+    yield from _paired(members, settings, known)
+
+
+def _packaged(name: str, path: Path, passed_over: Counter[str]) -> list[_Member]:
+    """The article of a small tarball, with its name before the member's: all that it holds or nothing."""
+    try:
+        with _opened(path) as file:
+            members = list(_tar_members(file, passed_over))
+    except Refused as reason:
+        return [_Member(name, kind="malformed", detail=str(reason))]
+    except OSError as error:
+        return [_Member(name, kind="malformed", detail=f"cannot be read: {error.strerror}")]
+    return [replace(member, name=f"{name}/{member.name}") for member in members]
 
 
 def _loose(name: str, path: Path) -> _Member:
@@ -180,13 +208,16 @@ def _bytes(element: _Element) -> bytes:
 
 def _tar_members(file: Readable, passed_over: Counter[str]) -> Iterator[_Member]:
     """The records of a tarball, whose every byte is read: a damaged end is found as surely as a damaged beginning."""
+    found = False
     try:
         with tarfile.open(fileobj=cast(IO[bytes], file), mode="r|", tarinfo=_TarInfo, errorlevel=2) as archive:
             while (info := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every header
                 if not RECORD.search(info.name):
                     passed_over[Path(info.name).suffix.lower() if info.isreg() else "/"] += 1
-                elif not info.isreg() or info.issparse():
+                    continue
+                found = True
+                if not info.isreg() or info.issparse():
                     yield _Member(info.name, kind="unsafe_member", detail="not a plain file but a link or the like")
                 elif info.name.startswith("/") or "\\" in info.name or ".." in info.name.split("/"):
                     yield _Member(info.name, kind="unsafe_member", detail="its name leads out of its folder")
@@ -197,6 +228,8 @@ def _tar_members(file: Readable, passed_over: Counter[str]) -> Iterator[_Member]
             # tarfile stops at the end mark; a second archive behind it would be lost, and a bad checksum unseen.
             if any(any(block) for block in iter(lambda: archive.fileobj.read(1 << 16), b"")):  # type: ignore[union-attr]
                 raise Refused("holds more behind the end mark of the tar archive: two archives in one file?")
+        if not found:
+            raise Refused("holds no article: no .xml or .nxml, and no metadata")
     except (tarfile.TarError, EOFError) as error:
         raise Refused(f"the tar archive is damaged or cut off: {error}") from None
 

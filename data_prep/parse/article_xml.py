@@ -15,6 +15,7 @@ from lxml.etree import _Element
 from data_prep.parse.jats import is_article
 from data_prep.parse.plain_text import local_name
 from data_prep.parse.pubmed import PROLOG
+from data_prep.parse.pubmed import ROOTS as PUBMED_ROOTS
 
 ARTICLE_LIMIT = 64 << 20  # bytes of one article; the largest real ones are below 20 MB
 CHUNK = 1 << 18  # bytes given to the parser at a time
@@ -59,6 +60,8 @@ def root_of(head: bytes) -> str:
         raise NotRead("malformed", "its document type declares entities or elements of its own, which NLM's never does")
     root = (match["root"] or b"").decode("ascii", "replace").rpartition(":")[2]
     if root != "article" and root not in SETS:
+        if root in PUBMED_ROOTS:
+            raise NotRead("not_jats", f"not JATS but citations of PubMed ({root}): give them as pubmed=")
         found = root or "not to be found"
         raise NotRead("not_jats", f"not JATS: its root is {found}, not article or one of {', '.join(SETS)}")
     return root

@@ -20,7 +20,7 @@ WORDS = (
     r"from|as|ref)(?![^\W_])"
 )
 SQUARE = re.compile(rf"\[(?:{BETWEEN}|{WORDS}|\d)*{MARKED}(?:{BETWEEN}|{WORDS}|\d|{MARKED})*\]")
-ROUND = re.compile(rf"\((?:{BETWEEN}|{WORDS})*{MARKED}(?:{BETWEEN}|{WORDS}|{MARKED})*\)")
+ROUND = re.compile(rf"\((?:{BETWEEN}|{WORDS})*(?:{MARKED}|{GAP})(?:{BETWEEN}|{WORDS}|{MARKED}|{GAP})*\)")
 ONE = re.compile(MARKED)
 SAYS_SOMETHING = re.compile(r"[^\W\d_]{2}|(?<!\d)(?:1[89]|20)\d\d(?!\d)")
 ONLY_MARKED = re.compile(rf"(?:{BETWEEN}|[\d()\[\]]|{MARKED})*")
@@ -68,8 +68,9 @@ def _closed(pieces: list[str]) -> str:
         if right.startswith(("]", ")")):
             line = left.rstrip(" ,;\n\t") + right
         elif right.startswith((".", ",", ";", ":", "!", "?")):
-            twice = left.endswith(",") and right.startswith((",", "."))
-            line = (left[:-1].rstrip() if twice else left) + right
+            comma = left.endswith(",") and right.startswith((",", "."))
+            full_stop = left.endswith(".") and right.startswith(".") and not left.endswith("..")
+            line = (left[:-1].rstrip() if comma or full_stop else left) + right
         else:
             touching = right[:1].isalnum() and (left[-1:].isalnum() or left.endswith((".", ",", ";", ":", ")", "]")))
             line = f"{left} {right}" if apart or touching else left + right

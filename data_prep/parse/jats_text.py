@@ -15,13 +15,11 @@ The rules, in the order in which a reader would ask:
 
 import re
 from collections.abc import Callable, Iterable
-from copy import deepcopy
 
-from lxml import etree
 from lxml.etree import _Element
 
 from data_prep.parse.citations import NOTE_MARK, PICTURE, mark, marked_only, without_citations
-from data_prep.parse.plain_text import EXPONENT, local_name, normalise, plain_text
+from data_prep.parse.plain_text import EXPONENT, formula, local_name, normalise
 from data_prep.parse.sections import is_left_out
 from data_prep.schema import ParsePmc
 
@@ -243,11 +241,7 @@ def _break(text: _Text, element: _Element, in_line: bool) -> None:
 
 def _math(text: _Text, element: _Element, in_line: bool) -> None:
     if text.settings.formulas == "text":
-        alone = deepcopy(element)
-        alone.tail = None
-        holder = etree.Element("formula")
-        holder.append(alone)
-        _apart(text, plain_text(holder), element.tail)
+        _apart(text, normalise(formula(element)), element.tail)
 
 
 def _tex(text: _Text, element: _Element, in_line: bool) -> None:
@@ -259,16 +253,16 @@ def _tex(text: _Text, element: _Element, in_line: bool) -> None:
         _apart(text, (document[1] if document else source).replace("$", " ").strip(), element.tail)
 
 
-def _apart(text: _Text, formula: str, tail: str | None) -> None:
+def _apart(text: _Text, line: str, tail: str | None) -> None:
     """A formula touches no word."""
     before = " " if text.parts and text.parts[-1][-1:].isalnum() else ""
-    text.parts.append(f"{before}{formula}{' ' if (tail or '')[:1].isalnum() else ''}")
+    text.parts.append(f"{before}{line}{' ' if (tail or '')[:1].isalnum() else ''}")
 
 
 def _inline_formula(text: _Text, element: _Element, in_line: bool) -> None:
-    formula = text.inner(element) if text.settings.formulas == "text" else ""
-    if formula.strip(f" {PICTURE}"):
-        _apart(text, formula, element.tail)
+    line = text.inner(element) if text.settings.formulas == "text" else ""
+    if line.strip(f" {PICTURE}"):
+        _apart(text, line, element.tail)
     else:
         text.parts.append(PICTURE)
 

@@ -7,7 +7,7 @@ The rules, in the order in which a reader would ask:
   two numbers would run together: ``10<sup>-5</sup>`` → ``10^-5``, ``7<sub>10</sub>`` → ``7_10``,
   ``log<sub>2</sub>10`` → ``log2 10``.
 - MathML: on one line, from its structure (``msup`` → ``x^2``, ``mfrac`` → ``a/b``), with a space where it would
-  otherwise touch a word.
+  otherwise touch a word, and where words in it would touch a letter or a digit (``x if y``, ``log n``).
 - Characters are composed (NFC, not NFKC: that would fold superscripts into digits and change numbers), every run of
   white space (thin and no-break spaces too) becomes one space, soft hyphens and zero-width characters go.
 """
@@ -24,6 +24,9 @@ USUAL_SPACES = ("\u00a0", "\u2009", "\u200a", "\u202f", "\n")  # no-break, thin,
 EXPONENT = re.compile(r"\s*[-+\u2212\u2013]?\s*\d")
 BINARY = {"msub": "_", "msup": "^", "munder": "_", "mover": "^", "mfrac": "/"}
 TERNARY = {"msubsup": "_^", "munderover": "_^"}
+SOFT = "\x06"  # in a formula, and never in XML: a space if letters or digits stand on both sides of it, else nothing
+SPACE_WANTED = re.compile(f"(?<=[^\\W_]){SOFT}+(?=[^\\W_])")
+WORD = re.compile(r"[^\W\d_]{2}")
 
 
 def plain_text(element: _Element | None) -> str:
@@ -71,7 +74,7 @@ def _walk(element: _Element, parts: list[str]) -> None:
         elif name == "math":
             before = " " if _last_character(parts).isalnum() else ""
             after = " " if (child.tail or "")[:1].isalnum() else ""
-            parts.append(f"{before}{_math(child)}{after}")
+            parts.append(f"{before}{formula(child)}{after}")
         elif name == "DispFormula":
             inner: list[str] = []
             _walk(child, inner)
@@ -110,16 +113,22 @@ def _last_character(parts: list[str]) -> str:
     return ""
 
 
+def formula(element: _Element) -> str:
+    """A MathML element as a line of text."""
+    return SPACE_WANTED.sub(" ", _math(element)).replace(SOFT, "")
+
+
 def _math(element: _Element) -> str:
-    """One MathML element as a line of text."""
     name = local_name(element)
     if name is None:
         return ""
+    if name == "mspace":
+        return "" if element.get("width", "").startswith("-") else SOFT
     children = [child for child in element if local_name(child) is not None]
     if name == "semantics":  # the other children say the same again, as TeX or as content
         return _math(children[0]) if children else ""
     if not children:
-        return " ".join((element.text or "").split())
+        return _token(name, element.text or "")
     texts = [_math(child) for child in children]
     if name in BINARY and len(texts) == 2:
         return _grouped(texts[0]) + (BINARY[name] + _grouped(texts[1]) if texts[1] else "")
@@ -131,21 +140,39 @@ def _math(element: _Element) -> str:
     if name == "mroot" and len(texts) == 2:
         return f"root({texts[0]}, {texts[1]})"
     if name == "mfenced":
-        return element.get("open", "(") + ", ".join(texts) + element.get("close", ")")
+        return _fenced(element, texts)
     if name == "mmultiscripts":
         return _multiscripts(children)
     own = [element.text or "", *(child.tail or "" for child in children)]  # text between elements is an error, but text
     return _row([part for pair in zip(own, [*texts, ""], strict=True) for part in (" ".join(pair[0].split()), pair[1])])
 
 
+def _token(name: str, text: str) -> str:
+    """A letter, number, sign or word. Words (``max``, ``if``) must not grow onto what stands beside them."""
+    line = " ".join(text.split())
+    if WORD.search(line) or (name == "mtext" and text and not line):
+        return f"{SOFT}{line}{SOFT}"
+    return line
+
+
+def _fenced(element: _Element, texts: list[str]) -> str:
+    """``mfenced``: the first separator stands behind the first child, and so on; the last one again and again."""
+    separators = "".join(element.get("separators", ",").split())
+    inside = texts[0]
+    for place, text in enumerate(texts[1:]):
+        separator = separators[min(place, len(separators) - 1)] if separators else ""
+        inside += (f"{separator} " if separator in (",", ";") else separator) + text
+    return element.get("open", "(") + inside + element.get("close", ")")
+
+
 def _multiscripts(children: list[_Element]) -> str:
     """``<sup>3</sup>He`` and its like: the marks before the base, the base, the marks after it."""
     names = [local_name(child) for child in children]
     split = names.index("mprescripts") if "mprescripts" in names else len(children)
-    before = [_math(child) for child in children[split + 1 :]]
+    before = [_math(child).strip(SOFT) for child in children[split + 1 :]]
     after = [_math(child) for child in children[1:split]]
     marked = [("_", "^")[index % 2] + _grouped(text) for index, text in enumerate(after) if text]
-    return "".join(before) + _math(children[0]) + "".join(marked)
+    return "".join(before) + _math(children[0]).strip(SOFT) + "".join(marked)
 
 
 def _row(texts: list[str]) -> str:
@@ -160,4 +187,7 @@ def _row(texts: list[str]) -> str:
 
 
 def _grouped(text: str) -> str:
-    return text if len(text) == 1 or text.isalnum() or re.fullmatch(r"[-+\u2212]?[\w.]+|\(.*\)", text) else f"({text})"
+    """In brackets where what follows would otherwise be read as going with the last part alone."""
+    text = text.strip(SOFT)
+    one = len(text) <= 1 or text.isalnum() or re.fullmatch(r"[-+\u2212]?[\w.]+|\(.*\)", text)
+    return text if one else f"({text})"

@@ -29,6 +29,7 @@ CHUNK = 1 << 16  # bytes of XML given to the parser at a time; malloc takes and 
 HEAD = 1 << 16  # the declaration, the document type and the root must lie in so many bytes
 RECORD_LIMIT = 64 << 20  # bytes between two ends of records; the largest real ones are below 2 MB
 ROOTS = ("PubmedArticleSet", "PubmedBookArticleSet", "MedlineCitationSet")  # the last until 2016
+FULL_TEXT_ROOTS = ("article", "articles", "pmc-articleset")
 PROLOG = re.compile(
     rb"""\s* (?:<\?xml\s (?P<declaration>[^>]*) \?>)? (?:\s | <!--.*?--> | <\?.*?\?>)*
     (?P<doctype><!DOCTYPE \s+ [\w:.-]+ \s* (?:PUBLIC \s+ (?:"[^"]*"|'[^']*') \s* (?:"[^"]*"|'[^']*')
@@ -105,6 +106,8 @@ def _opening(head: bytes) -> bytes | None:
     if match["subset"]:
         raise Refused("its document type declares entities or elements of its own, which NLM's never does")
     root = (match["root"] or b"").decode("ascii", "replace")
+    if root.rpartition(":")[2] in FULL_TEXT_ROOTS:
+        raise Refused(f"not PubMed XML: its root is {root}, that of full text: give it as pmc=")
     if root not in ROOTS:
         raise Refused(f"not PubMed XML: its root is {root or 'not to be found'}, not one of {', '.join(ROOTS)}")
     if (encoding and encoding[1].lower() != b"utf-8") or not match[0].endswith(b">"):

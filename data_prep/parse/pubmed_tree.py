@@ -112,7 +112,7 @@ def _article(record: Record, article: _Element, rules: AbstractRules) -> None:
     for child in article.iterchildren(*PARTS_OF_ARTICLE):
         tag = child.tag
         if tag == "Journal":
-            add_journal(record, child)
+            _add_journal(record, child)
         elif tag == "ArticleTitle":
             record.title = title_of(plain_text(child))
         elif tag == "VernacularTitle":
@@ -128,7 +128,7 @@ def _article(record: Record, article: _Element, rules: AbstractRules) -> None:
     record.year = record.year or fallback_year
 
 
-def add_journal(record: Record, journal: _Element) -> None:
+def _add_journal(record: Record, journal: _Element) -> None:
     """The name of the journal, and the year of its issue."""
     record.journal = normalise(journal.findtext("Title") or "") or record.journal
     record.year = _year(journal.find("JournalIssue/PubDate"))

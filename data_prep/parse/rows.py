@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +60,33 @@ PMC = pa.schema(
         ("md5", pa.string()),
     ]
 )
-CITATIONS_A_GROUP = 5000  # written at a time: what bounds a worker's memory
+NOT_UNUSABLE = ("article", "not_fetched", "gone")  # kinds of full text: all others are faults of what was given
+NAMED_AT_MOST = 20  # unusable records of a file that are named on the screen and in the ledger
+# Rows are written in groups of at most so many and, but for the last one in it, so many characters of text. The next
+# stage reads a group at a time: this is what bounds its memory as well.
+CITATIONS_A_GROUP = 2000
 ARTICLES_A_GROUP = 200
+CHARACTERS_A_GROUP = 16 << 20
 
 
 @dataclass
 class Counts:
-    """What was written."""
+    """What was written.
+
+    Attributes:
+        unusable: of the records; no document can come of them, for what was given is at fault.
+        named: place and reason of the first of these.
+    """
 
     records: int = 0
     deletions: int = 0
+    unusable: int = 0
+    named: list[dict[str, str]] = field(default_factory=list)
+
+    def add_unusable(self, place: str, reason: str) -> None:
+        self.unusable += 1
+        if len(self.named) < NAMED_AT_MOST:
+            self.named.append({"place": place, "reason": reason})
 
 
 def write_citations(records: Iterable[Record | Deletion], path: Path) -> Counts:
@@ -77,15 +94,19 @@ def write_citations(records: Iterable[Record | Deletion], path: Path) -> Counts:
     counts = Counts()
 
     def counted() -> Iterable[Record | Deletion]:
-        for record in records:
+        for row, record in enumerate(records, 1):
             if isinstance(record, Deletion):
                 counts.deletions += 1
             else:
                 counts.records += 1
+                if record.kind.startswith("unknown:"):
+                    counts.add_unusable(f"#{row}", f"an element {record.kind.partition(':')[2]}, which is no citation")
+                elif record.pmid is None:
+                    counts.add_unusable(f"#{row}", "a citation without a PMID, or with one that is no number")
             yield record
 
     with _without_collector():
-        _write(counted(), PUBMED, _citations, CITATIONS_A_GROUP, path)
+        _write(counted(), PUBMED, _citations, CITATIONS_A_GROUP, "abstract", path)
     return counts
 
 
@@ -103,26 +124,38 @@ def _without_collector() -> Iterator[None]:
 
 def write_articles(articles: Iterable[Article], path: Path) -> Counts:
     """Rows of PMC, in the order of the articles."""
-    return Counts(records=_write(articles, PMC, _articles, ARTICLES_A_GROUP, path))
+    counts = Counts()
+
+    def counted() -> Iterable[Article]:
+        for article in articles:
+            counts.records += 1
+            if article.kind not in NOT_UNUSABLE:
+                counts.add_unusable(article.place, article.detail or article.kind)
+            elif article.kind == "article" and article.pmcid is None and not article.doi:
+                counts.add_unusable(article.place, "an article with neither a PMCID nor a DOI")
+            yield article
+
+    _write(counted(), PMC, _articles, ARTICLES_A_GROUP, "text", path)
+    return counts
 
 
 def _write(
-    rows: Iterable[Any], schema: pa.Schema, table: Callable[[list[Any]], pa.Table], group: int, path: Path
-) -> int:
-    written = 0
+    rows: Iterable[Any], schema: pa.Schema, table: Callable[[list[Any]], pa.Table], group: int, longest: str, path: Path
+) -> None:
+    """Write a file; ``longest`` is the field with the text."""
+    characters = 0
     # Texts are all different; a dictionary of them would be built only to be given up.
     few = [name for name in ("kind", "language", "journal", "license") if name in schema.names]
     with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, use_dictionary=few) as writer:
         waiting: list[Any] = []
         for row in rows:
             waiting.append(row)
-            if len(waiting) == group:
+            characters += len(getattr(row, longest, ""))
+            if len(waiting) == group or characters >= CHARACTERS_A_GROUP:
                 writer.write_table(table(waiting))
-                written += group
-                waiting = []
+                waiting, characters = [], 0
         if waiting:
             writer.write_table(table(waiting))
-    return written + len(waiting)
 
 
 def _citations(rows: list[Record | Deletion]) -> pa.Table:

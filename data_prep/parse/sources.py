@@ -1,8 +1,8 @@
 """Which input files there are, and in which order they follow each other: PubMed's, and those of full text.
 
 Both are a file, a folder or a glob, on a local disk or in a bucket. PubMed's files are one source each. Full text comes
-as large containers, one source each, and as loose files, which are bundled so that a million articles are a thousand
-tasks and not a million.
+as large containers, one source each, and as loose files and small packages of one article, which are bundled so that a
+million articles are a thousand tasks and not a million.
 """
 
 import glob
@@ -22,11 +22,14 @@ MAGIC = re.compile(r"[*?\[]")
 
 ARTICLES = re.compile(r"\.(?:n?xml(?:\.gz)?|tar|tar\.gz|tgz)$|(?:^|/)PMC\d+\.\d+\.json$")
 TARBALL = re.compile(r"\.(?:tar|tar\.gz|tgz)$")
+PACKAGE = re.compile(r"(?:^|/)PMC\d+(?:\.\d+)?\.(?:tar|tar\.gz|tgz)$")  # of one article: oa_package/ab/cd/PMC1.tar.gz
+HASHED = re.compile(r"(?:^|/)[0-9a-f]{2}/[0-9a-f]{2}$")  # the folders of packages, 65,536 with some dozens each
 EUROPE_PMC = re.compile(r"(?:^|/)PMC\d+_PMC\d+\.xml(?:\.gz)?$")
 DATED = re.compile(r"(\d{4}-\d{2}-\d{2})(?=\D|$)")
 OWN_FOLDER = re.compile(r"(?:^|/)PMC\d+(?:\.\d+)?$")  # of one article, as the bucket and the old packages have it
 SUFFIX = re.compile(r"\.(?:n?xml(?:\.gz)?|json)$")
-BUNDLE = 1000  # articles of a bundle of loose files
+BUNDLE = 1000  # articles of a bundle of loose files, at most
+BUNDLE_BYTES = 256 << 20  # likewise: a package brings its images, and from a bucket a whole bundle is fetched at once
 LARGE = 8 << 20  # bytes from which on a loose file is a source of its own: it may hold thousands of articles
 
 
@@ -69,8 +72,9 @@ def find_sources(pubmed: str) -> list[Source]:
 def find_article_sources(pmc: str) -> list[Source]:
     """The full text of a place (file, folder or glob; local or s3://) in the order in which it replaces each other.
 
-    Tarballs, Europe PMC's files of many articles and whatever is large are one source each; other XML files are
-    bundled by folder (an article's own folder counts as part of the one above it). Sources with a date in their name
+    Tarballs of many articles, Europe PMC's files and whatever is large are one source each; other XML files and the
+    packages of single articles are bundled by folder (an article's own folder, and the inner one of the two that
+    packages are strewn over, count as part of the one above). Sources with a date in their name
     come after those without, by date, a baseline before the increments of its day, then by name.
 
     Raises:
@@ -97,6 +101,8 @@ def _article_order(source: Source) -> tuple[str, bool, str]:
 
 
 def _stands_alone(source: Source) -> bool:
+    if PACKAGE.search(source.name):
+        return False
     return bool(TARBALL.search(source.name) or EUROPE_PMC.search(source.name)) or source.size > LARGE
 
 
@@ -104,7 +110,7 @@ def _bundles(files: Iterable[Source]) -> Iterator[Source]:
     """By folder; an article and its metadata are never parted."""
     for folder, group in groupby(sorted(files, key=_bundle_order), key=lambda file: _folder(file.name)):
         articles = [list(pair) for _, pair in groupby(group, key=lambda file: SUFFIX.sub("", file.name))]
-        parts = [articles[start : start + BUNDLE] for start in range(0, len(articles), BUNDLE)]
+        parts = list(_cut(articles))
         for number, part in enumerate(parts, 1):
             members = [file for pair in part for file in pair]
             name = f"{folder}/#{number:04d}" if len(parts) > 1 else f"{folder}/"
@@ -119,13 +125,26 @@ def _bundles(files: Iterable[Source]) -> Iterator[Source]:
             )
 
 
+def _cut(articles: Iterable[list[Source]]) -> Iterator[list[list[Source]]]:
+    part: list[list[Source]] = []
+    total = 0
+    for pair in articles:
+        size = sum(file.size for file in pair)
+        if part and (len(part) == BUNDLE or total + size > BUNDLE_BYTES):
+            yield part
+            part, total = [], 0
+        part.append(pair)
+        total += size
+    yield part
+
+
 def _bundle_order(file: Source) -> tuple[str, str, str]:
     return _folder(file.name), SUFFIX.sub("", file.name), file.name
 
 
 def _folder(name: str) -> str:
     folder = name.rpartition("/")[0]
-    if OWN_FOLDER.search(folder):
+    if OWN_FOLDER.search(folder) or (PACKAGE.search(name) and HASHED.search(folder)):
         folder = folder.rpartition("/")[0]
     return folder or "."
 
@@ -135,7 +154,8 @@ def _with_lists(source: Source, known: dict[str, str | None]) -> Source:
     candidates = []
     if TARBALL.search(source.location):
         candidates.append(f"{TARBALL.sub('', source.location)}.filelist.csv")
-    below = source.name.rstrip("/").count("/") + 1
+    inner = source.name.rpartition("/")[0]
+    below = 1 if inner in ("", ".") else inner.count("/") + 2
     folder = source.location if source.members else source.location.rpartition("/")[0] or "."
     for _ in range(below):
         candidates.append(storage.join(folder, "oa_file_list.csv"))

@@ -3,7 +3,7 @@
 Beside it, written last, ``NAME.parquet.json``: what came of the file. A PubMed file that is refused has no rows: **none
 of its records is used**, for what a damaged file still shows may be a half-written record, and which half is missing
 cannot be known. In tarballs and folders of full texts each article stands alone (``article_files.py``). All other files
-are used.
+are used. What was refused, files and records, is told at the end of the run and stands in the ledger.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from typing import Any
 from base import storage
 from base.errors import UserError
 from base.progress import progress, say
+from data_prep.documents import DROPPED
 from data_prep.download.stage import input_place, pmc_place
 from data_prep.parse.article_files import read_articles, read_loose
 from data_prep.parse.pubmed import read_pubmed
@@ -27,8 +28,9 @@ from data_prep.parse.sources import Source, find_article_sources, find_sources
 from data_prep.schema import ParsePmc, ParsePubmed
 from data_prep.stage import Job, Stage, digest, remove
 
-VERSION = 3  # of the rules by which text is taken from XML: raise it when they change
+VERSION = 4  # of the rules by which text is taken from XML: raise it when they change
 FOLDER = "parsed"
+TOLD_AT_MOST = 50  # unusable records, on the screen
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Parsed:
         md5: of the file, or of the MD5s of a bundle's files.
         refused: why none of it is used.
         passed_over: members of a tarball that are no records, by suffix.
+        unusable, named: see :class:`data_prep.parse.rows.Counts`.
     """
 
     records: int
@@ -57,6 +60,8 @@ class Parsed:
     md5: str
     refused: str | None
     passed_over: dict[str, int] = field(default_factory=dict)
+    unusable: int = 0
+    named: list[dict[str, str]] = field(default_factory=list)
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -95,14 +100,12 @@ def _inputs(job: Job) -> list[tuple[str, ParsePubmed | ParsePmc, list[Source]]]:
 
 def _summary(job: Job, tasks: list[ParseTask], outcomes: dict[str, Parsed]) -> dict[str, Any]:
     refused = [{"name": name, "reason": parsed.refused} for name, parsed in outcomes.items() if parsed.refused]
-    if len(refused) == len(outcomes):
-        listing = "\n".join(f"  {file['name']}: {file['reason']}" for file in refused)
-        places = ", ".join(
-            f"{name}={place}"
-            for name, place in (("pubmed", job.configuration.pubmed), ("pmc", job.configuration.pmc))
-            if place
-        )
-        raise UserError(f"{places}: no file could be used\n{listing}")
+    unusable = [
+        {"name": name, "records": parsed.unusable, "first": parsed.named}
+        for name, parsed in outcomes.items()
+        if parsed.unusable
+    ]
+    _require_something_from_each(job, tasks, outcomes, told_of_refused(refused, unusable))
     records = sum(parsed.records for parsed in outcomes.values())
     deletions = sum(parsed.deletions for parsed in outcomes.values())
     say(f"parse: {records} records and {deletions} deletions from {len(tasks) - len(refused)} files")
@@ -117,9 +120,34 @@ def _summary(job: Job, tasks: list[ParseTask], outcomes: dict[str, Parsed]) -> d
             files.setdefault(task.kind, []).append(task.source.name)
     return {
         "files": files, "records": records, "deletions": deletions, "refused": refused,
-        "passed_over": dict(sorted(passed_over.items())),
+        "unusable": unusable, "passed_over": dict(sorted(passed_over.items())),
         "md5": {name: parsed.md5 for name, parsed in outcomes.items()},
     }  # fmt: skip
+
+
+def _require_something_from_each(job: Job, tasks: list[ParseTask], outcomes: dict[str, Parsed], told: str) -> None:
+    """A place of which nothing at all can be used is most likely not the place that was meant."""
+    for kind, place in (("pubmed", job.configuration.pubmed), ("pmc", job.configuration.pmc)):
+        of_kind = [outcomes[task.source.name] for task in tasks if task.kind == kind]
+        if of_kind and all(parsed.refused or parsed.records == parsed.unusable > 0 for parsed in of_kind):
+            raise UserError(f"{kind}={place}: nothing there could be used\n{told}")
+
+
+def told_of_refused(refused: list[dict[str, str]], unusable: list[dict[str, Any]]) -> str:
+    """The lines for the end of a run: which files and records were not used, and why; empty when all were."""
+    lines = []
+    if refused:
+        lines.append(f"{len(refused)} input file(s) were not used; all the others were:")
+        lines += [f"  {file['name']}: {file['reason']}" for file in refused]
+    if unusable:
+        total = sum(file["records"] for file in unusable)
+        named = [f"  {file['name']}: {one['place']}: {one['reason']}" for file in unusable for one in file["first"]]
+        lines.append(f"{total} record(s) were not used; all the others in their files were:")
+        told = named[:TOLD_AT_MOST]
+        lines += told
+        if total > len(told):
+            lines.append(f"  and {total - len(told)} more, which the folder {DROPPED} in out holds with their reasons")
+    return "\n".join(lines)
 
 
 def parsed_path(folder: Path, kind: str, name: str) -> Path:
@@ -139,7 +167,10 @@ def parse_file(task: ParseTask) -> Parsed:
                     counts = _write(task, fetched, passed_over, aside)
             except (FileNotFoundError, PermissionError) as error:
                 raise Refused(f"cannot be read: {error.strerror}") from None
-            parsed = Parsed(counts.records, counts.deletions, fetched.md5, None, dict(sorted(passed_over.items())))
+            parsed = Parsed(
+                counts.records, counts.deletions, fetched.md5, None, dict(sorted(passed_over.items())),
+                counts.unusable, counts.named,
+            )  # fmt: skip
         except Refused as reason:
             task.target.unlink(missing_ok=True)
             parsed = Parsed(0, 0, fetched.md5, str(reason))
@@ -152,7 +183,7 @@ def _write(task: ParseTask, fetched: "_Fetched", passed_over: Counter[str], asid
         rules = AbstractRules(**task.settings.model_dump())
         return write_citations(read_pubmed(fetched.files[0][1], rules), aside)
     if task.source.members:
-        articles = read_loose(fetched.files, task.settings, fetched.lists)
+        articles = read_loose(fetched.files, task.settings, fetched.lists, passed_over)
     else:
         articles = read_articles(fetched.files[0][1], task.settings, task.source.name, fetched.lists, passed_over)
     return write_articles(articles, aside)

@@ -1,7 +1,8 @@
 """The rules that look at all documents: full text for abstract, the same text, nearly the same text.
 
 An abstract goes when its full text **is kept**, not when it merely exists: full texts are therefore compared with each
-other first, then abstracts are matched with those that are left, then all that remains is compared. Of documents that
+other first, then abstracts are matched with those that are left, then all that remains is compared, and of that no full
+text goes any more (two may be joined by an abstract that is like both). Of documents that
 are the same, a full text stays before an abstract, and of one kind that with the lowest identifier, so nothing depends
 on the order of files or on who did what.
 """
@@ -82,7 +83,7 @@ def decide(
     report = Report()
     ranks = candidates.ranks()
 
-    def compare(chosen: NDArray[np.int64]) -> None:
+    def compare(chosen: NDArray[np.int64], may_go: NDArray[np.bool_]) -> None:
         if settings.exact_duplicates:
             _drop_exact(candidates.digest, ranks, chosen, fate, report)
         if settings.near_duplicates is not None:
@@ -90,15 +91,16 @@ def decide(
             dropped, kept_instead = near_duplicates.find(
                 bands, signatures, left, ranks[left], settings.near_duplicates.threshold
             )
+            dropped &= may_go[left]
             fate[left[dropped]] = CODES["near_duplicate"]
             report.add_near(kept_instead[dropped])
 
     full_texts = candidates.source == FULL_TEXT
     if full_texts.any():
-        compare(np.flatnonzero(full_texts & (fate == KEPT)))
+        compare(np.flatnonzero(full_texts & (fate == KEPT)), full_texts)
         _match_full_texts(candidates, settings, fate, report)
     if not full_texts.all():
-        compare(np.flatnonzero(fate == KEPT))
+        compare(np.flatnonzero(fate == KEPT), ~full_texts)
     return report
 
 

@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from base.storage import write_aside
-from data_prep.documents import DOCUMENT_SCHEMA
+from data_prep.documents import DOCUMENT_SCHEMA, read_columns
+from data_prep.identifiers import Names
 from data_prep.schema import Select
 from data_prep.select import abstracts, boilerplate, full_texts, near_duplicates, quality
 from data_prep.select.contamination import HIT, Benchmarks, Hits
@@ -34,7 +35,7 @@ from data_prep.select.reasons import CODES, KEPT
 from data_prep.select.words import Words, words_of
 
 RULES: dict[str, ModuleType] = {"pubmed": abstracts, "pmc": full_texts}
-ROWS = {"pubmed": 2000, "pmc": 200}  # at a time: a few megabytes of text
+ROWS = {"pubmed": 1000, "pmc": 200}  # at a time: a few megabytes of text
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class JudgeTask:
     fates: bytes
     folder: Path
     settings: Select
-    excluded: Path | None  # one identifier a line
+    excluded: Names  # of articles that are not wanted
     benchmarks: Path | None
 
 
@@ -70,12 +71,11 @@ def judge_file(task: JudgeTask) -> None:
     """Look at every record that identifiers have left over."""
     judging = _Judging(task)
     with (
-        pq.ParquetFile(task.file.rows) as file,
         write_aside(documents_path(task.folder, task.file.part)) as aside,
         pq.ParquetWriter(aside, DOCUMENT_SCHEMA, compression="zstd", compression_level=1) as writer,
     ):
         first = 0
-        for batch in file.iter_batches(batch_size=ROWS[task.file.source], columns=judging.rules.COLUMNS):
+        for batch in read_columns(task.file.rows, judging.rules.COLUMNS, ROWS[task.file.source]):
             documents = judging.batch(batch, first)
             if len(documents):
                 writer.write_table(documents)
@@ -88,7 +88,6 @@ class _Judging:
         self.task = task
         self.rules = RULES[task.file.source]
         self.fates = np.frombuffer(task.fates, dtype=np.uint8).copy()
-        self.excluded = set(task.excluded.read_text(encoding="utf-8").split("\n")) if task.excluded else set()
         self.benchmarks = Benchmarks.open(task.benchmarks) if task.benchmarks else None
         self.candidates = 0
         self.hits: list[Hits] = [np.empty(0, dtype=HIT)]
@@ -102,11 +101,9 @@ class _Judging:
         settings = self.task.settings
         rows = first + np.flatnonzero(self.fates[first : first + batch.num_rows] == KEPT)
         batch = batch.take(pa.array(rows - first))
+        excluded = self.task.excluded.carried_by(batch)
+        batch, rows, _ = self._drop(batch, rows, ["excluded" if one else "" for one in excluded])
         batch, rows, _ = self._drop(batch, rows, self.rules.judge(batch, settings))
-        if self.excluded:
-            names = self.rules.identifiers(batch)
-            reasons = ["excluded" if name in self.excluded else "" for name in names]
-            batch, rows, _ = self._drop(batch, rows, reasons)
 
         texts = self.rules.texts(batch)
         words = words_of(texts)

@@ -16,7 +16,7 @@ REASONS = {
     "older_version": "another version of the same identifier is higher, or is the published one of a manuscript",
     "deleted": "NLM deleted it",
     # rules that look at one record
-    "excluded": "on the list of select.exclude (takedowns)",
+    "excluded": "an article on the list of select.exclude (takedowns)",
     "empty": "no text at all",
     "title_only": "no abstract (select.require_abstract)",
     "retracted": "retracted (select.drop_retracted)",

@@ -5,7 +5,8 @@ steps: identifiers decide first (``keys.py``, ``fold.py``); then every file is j
 (``judge.py``); then the rules that look at all documents (``decide.py``); then the files are written.
 
 Records of refused files are not counted, for their number cannot be known; the ledger lists these files under
-``refused_files``, and under ``deletions`` how many citations each file ordered to delete.
+``refused_files``, under ``unusable_records`` how many records of the other files could not be read and where the first
+of them lie, and under ``deletions`` how many citations each file ordered to delete.
 """
 
 import hashlib
@@ -24,21 +25,24 @@ from base.errors import UserError
 from base.progress import progress, say
 from base.storage import write_bytes
 from data_prep.documents import DOCUMENTS, DROPPED, LEDGER
+from data_prep.identifiers import Names, read_names
 from data_prep.parse.stage import FOLDER as PARSED
 from data_prep.parse.stage import parsed_path
 from data_prep.schema import Select
 from data_prep.select.contamination import CONTEXT, PMID, QUESTION, Benchmarks, Hits, without_phrases
 from data_prep.select.decide import ABSTRACT, FULL_TEXT, Candidates, decide
+from data_prep.select.exclusions import names_of_articles
 from data_prep.select.judge import JudgeTask, bands_path, judge_file, noted, results_path, signatures_path
 from data_prep.select.keys import ParsedFile, first_fates
 from data_prep.select.reasons import CODES, KEPT
 from data_prep.select.write import WriteTask, Written, make_ledger, write_file
-from data_prep.stage import Job, Stage, digest, remove
+from data_prep.stage import Job, Stage, digest, discard, remove
 
-VERSION = 2  # raise it when a rule changes
+VERSION = 4  # raise it when a rule changes
 DUPLICATES, CONTAMINATION = "duplicates.json", "contamination.json"
 CONTAMINATED = (CODES["contaminated_ngram"], CODES["contaminated_pmid"])
-BENCHMARKS, EXCLUDED = "benchmarks.npz", "excluded.txt"  # in the folder of what was judged
+BENCHMARKS = "benchmarks.npz"  # in the folder of what was judged
+UNKNOWN_SHOWN = 10
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -50,19 +54,22 @@ def run(job: Job) -> dict[str, Any]:
     _remove_others(folder)
     folder.mkdir(exist_ok=True)
 
-    _judge(job, files, folder)
+    unknown = _judge(job, files, folder)
     outcomes, duplicates, found = compare(settings, files, folder)
-    ledger, boilerplate = _write(job, files, folder, outcomes, parsed["refused"])
+    ledger, boilerplate = _write(job, files, folder, outcomes, parsed)
 
     _write_json(job.local / DUPLICATES, duplicates | {"boilerplate": dict(sorted(boilerplate.items()))})
     remove(job.local / CONTAMINATION)
     if found is not None:
         _write_json(job.local / CONTAMINATION, found)
     _write_json(job.local / LEDGER, ledger)
-    remove(folder)
+    discard(folder)
     total = ledger["total"]
     drops = ", ".join(f"{number} {reason}" for reason, number in total["dropped"].items())
     say(f"select: {total['kept']} documents from {total['in']} records" + (f"; dropped {drops}" if drops else ""))
+    if unknown:
+        shown = ", ".join(unknown[:UNKNOWN_SHOWN]) + ", …" * (len(unknown) > UNKNOWN_SHOWN)
+        say(f"select: {len(unknown)} of the ids in select.exclude name no record: {shown}")
     return total
 
 
@@ -81,25 +88,29 @@ def _stem(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", last)
 
 
-def _judge(job: Job, files: Sequence[ParsedFile], folder: Path) -> None:
-    """Every record by itself; what an earlier run has done is not done again."""
+def _judge(job: Job, files: Sequence[ParsedFile], folder: Path) -> list[str]:
+    """Every record by itself; what an earlier run has done is not done again. Returns the ids of ``select.exclude``
+    that name no record."""
     settings = job.configuration.select
-    excluded = benchmarks = None
+    fates = first_fates(files)
+    excluded: list[str] = []
+    unknown: list[str] = []
     if settings.exclude is not None:
-        excluded = folder / EXCLUDED
-        write_bytes(str(excluded), storage.read_bytes(settings.exclude))
+        excluded, unknown = names_of_articles(read_names(settings.exclude), files, fates)
+    benchmarks = None
     if settings.decontaminate.questions is not None:
         benchmarks = folder / BENCHMARKS
         if not benchmarks.exists():
             Benchmarks.load(Path(settings.decontaminate.questions), settings.decontaminate.ngram).save(benchmarks)
     waiting = [
-        JudgeTask(file, fates.tobytes(), folder, settings, excluded, benchmarks)
-        for file, fates in zip(files, first_fates(files), strict=True)
+        JudgeTask(file, fate.tobytes(), folder, settings, Names.of(excluded), benchmarks)
+        for file, fate in zip(files, fates, strict=True)
         if not results_path(folder, file.part).exists()
     ]
     with progress("select, judge", sum(len(task.fates) for task in waiting), "records") as advance:
         for index, _ in job.executor.map(judge_file, waiting):
             advance(len(waiting[index].fates))
+    return unknown
 
 
 def compare(
@@ -159,7 +170,7 @@ def _drop_contaminated(benchmarks: Benchmarks, hits: Hits, settings: Select, fat
 
 def _write(
     job: Job, files: Sequence[ParsedFile], folder: Path, outcomes: Sequence[NDArray[np.uint8]],
-    refused: list[dict[str, str]],
+    parsed: dict[str, Any],
 ) -> tuple[dict[str, Any], Counter[str]]:  # fmt: skip
     """Documents and dropped records; returns the ledger, and how often which boilerplate was taken."""
     written: list[Written | None] = [None] * len(files)
@@ -173,7 +184,7 @@ def _write(
                 written[index] = result
                 advance(1)
         all_written = [one for one in written if one is not None]
-        ledger = make_ledger(files, [one.fates for one in all_written], refused)
+        ledger = make_ledger(files, [one.fates for one in all_written], parsed)
         if not ledger["total"]["kept"]:
             raise UserError(f"no document is left: {ledger['total']['in']} records, {ledger['total']['dropped']}")
     boilerplate: Counter[str] = Counter()
@@ -190,7 +201,7 @@ def _remove_others(folder: Path) -> None:
     """What runs with other settings left unfinished."""
     for other in folder.parent.glob("judged-*"):
         if other != folder:
-            remove(other)
+            discard(other)
 
 
 def depends_on(job: Job) -> Any:
@@ -198,7 +209,7 @@ def depends_on(job: Job) -> Any:
     settings = job.configuration.select
     named = []
     if settings.exclude is not None:
-        named.append(hashlib.sha256(storage.read_bytes(settings.exclude)).hexdigest())
+        named.append(digest(sorted(read_names(settings.exclude))))
     if settings.decontaminate.questions is not None:
         named.append(_identity(Path(settings.decontaminate.questions)))
     return [VERSION, settings.model_dump(), named]

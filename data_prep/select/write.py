@@ -11,12 +11,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from base.storage import write_aside
-from data_prep.documents import DOCUMENT_SCHEMA, DROPPED_SCHEMA
+from data_prep.documents import DOCUMENT_SCHEMA, DROPPED_SCHEMA, read_columns
+from data_prep.identifiers import TYPES, name_of
 from data_prep.select.judge import ROWS, documents_path, noted
 from data_prep.select.keys import ParsedFile
 from data_prep.select.reasons import CODES, IS_DELETION, KEPT, NAMES, REASONS
 
-NAMING = {"pubmed": ["pmid"], "pmc": ["pmcid", "doi", "place"]}  # the columns that name a dropped record
+# By source, the columns that name a record, the first that is filled in; and where it lies in its file, and why.
+NAMING: dict[str, list[str]] = {"pubmed": ["pmid"], "pmc": ["pmcid", "doi"]}
+PLACES: dict[str, list[str]] = {"pubmed": [], "pmc": ["place", "detail"]}
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,12 @@ def write_file(task: WriteTask) -> Written:
 def _write_documents(task: WriteTask, kept: NDArray[np.bool_]) -> None:
     path = task.documents / f"{task.file.part}.parquet"
     with (
-        pq.ParquetFile(documents_path(task.folder, task.file.part)) as file,
         write_aside(path) as aside,
         pq.ParquetWriter(aside, DOCUMENT_SCHEMA, compression="zstd", compression_level=1) as writer,
     ):
         first = 0
-        for batch in file.iter_batches(batch_size=ROWS[task.file.source]):
+        judged = documents_path(task.folder, task.file.part)
+        for batch in read_columns(judged, DOCUMENT_SCHEMA.names, ROWS[task.file.source]):
             chosen = batch.filter(pa.array(kept[first : first + batch.num_rows]))
             if chosen.num_rows:
                 writer.write_batch(chosen)
@@ -68,29 +71,32 @@ def _write_documents(task: WriteTask, kept: NDArray[np.bool_]) -> None:
 
 
 def _write_dropped(task: WriteTask, dropped: NDArray[np.int64], fates: NDArray[np.uint8]) -> None:
-    columns = pq.read_table(task.file.rows, columns=NAMING[task.file.source]).take(pa.array(dropped)).to_pylist()
-    names = [_name(row, task.file.name, number) for row, number in zip(columns, dropped.tolist(), strict=True)]
+    source, file = task.file.source, task.file.name
+    rows = pq.read_table(task.file.rows, columns=[*TYPES, *PLACES[source]]).take(pa.array(dropped))
+    listed = rows.to_pylist()
+    ids = [_name(source, row, file, number) for row, number in zip(listed, dropped.tolist(), strict=True)]
     reasons = [NAMES[fate] for fate in fates[dropped]]
-    table = pa.table([names, reasons, [task.file.name] * len(names)], schema=DROPPED_SCHEMA)
+    details = [f"{row['place']}: {row['detail']}" if row.get("detail") else None for row in listed]
+    columns = [ids, reasons, [file] * len(ids), *(rows[kind] for kind in TYPES), details]
+    table = pa.table(columns, schema=DROPPED_SCHEMA)
     with write_aside(task.dropped / f"{task.file.part}.parquet") as aside:
         pq.write_table(table, aside, compression="zstd")
 
 
-def _name(row: dict[str, Any], file: str, number: int) -> str:
+def _name(source: str, row: dict[str, Any], file: str, number: int) -> str:
     """The record's id, or its place when it has none."""
-    if row.get("pmid") is not None:
-        return f"pmid:{row['pmid']}"
-    if row.get("pmcid") is not None:
-        return f"pmcid:PMC{row['pmcid']}"
-    if row.get("doi"):
-        return f"doi:{row['doi'].lower()}"
-    return f"{file}#{row.get('place') or number + 1}"
+    names = [name_of(kind, row[kind]) for kind in NAMING[source] if row[kind] is not None]
+    return names[0] if names else f"{file}#{row.get('place') or number + 1}"
 
 
 def make_ledger(
-    files: Sequence[ParsedFile], fates: Sequence[NDArray[np.int64]], refused: list[dict[str, str]]
+    files: Sequence[ParsedFile], fates: Sequence[NDArray[np.int64]], parsed: dict[str, Any]
 ) -> dict[str, Any]:
-    """``OUT/ledger.json``; in every entry ``in`` is ``kept`` and the sum of the reasons."""
+    """``OUT/ledger.json``; in every entry ``in`` is ``kept`` and the sum of the reasons.
+
+    Args:
+        parsed: the summary of the stage parse.
+    """
     of_files = list(zip(files, fates, strict=True))
     sources = dict.fromkeys(file.source for file in files)
     deletions = {file.name: int(counts[IS_DELETION]) for file, counts in of_files}
@@ -102,7 +108,8 @@ def make_ledger(
         },
         "files": {file.name: _entry(counts) for file, counts in of_files},
         "deletions": {name: number for name, number in deletions.items() if number},
-        "refused_files": refused,
+        "refused_files": parsed["refused"],
+        "unusable_records": parsed["unusable"],
     }
 
 

@@ -8,8 +8,6 @@ well; if one document differs, the whole file is done with it, and the run says 
 """
 
 import json
-import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +23,7 @@ from base.errors import UserError
 from base.progress import progress, say
 from base.storage import sha256, write_aside, write_bytes
 from data_prep.documents import DOCUMENTS, parts, read_columns
-from data_prep.stage import Job, remove
+from data_prep.stage import Job, discard
 from data_prep.tokenizer.encoding import Encoder, Reference, load_encoders
 from data_prep.tokenizer.stage import FOLDER
 
@@ -66,7 +64,7 @@ def tokenise(job: Job, key: str) -> Path:
     folder = job.work / f"tokens-{key}"
     for other in job.work.glob("tokens-*"):
         if other != folder:
-            remove(other)
+            discard(other)
     folder.mkdir(exist_ok=True)
     tokenizer = job.local / FOLDER
     digest = sha256(tokenizer / "tokenizer.json")
@@ -89,8 +87,8 @@ def how_tokenised(folder: Path, part_files: Sequence[Path]) -> dict[str, Any]:
     ``documents``, ``tokens``, and how many documents were ``compared`` with the reference."""
     done = [Tokenised(**json.loads(_note(folder, part).read_text(encoding="utf-8"))) for part in part_files]
     return {
-        "engines": dict(Counter(file.engine for file in done)),
-        "not_gigatoken": dict(Counter(file.why for file in done if file.why)),
+        "engines": dict(sorted(Counter(file.engine for file in done).items())),
+        "not_gigatoken": dict(sorted(Counter(file.why for file in done if file.why).items())),
         "documents": sum(file.documents for file in done),
         "tokens": sum(file.tokens for file in done),
         "compared": sum(file.compared for file in done),
@@ -117,8 +115,6 @@ def _note(folder: Path, part: Path) -> Path:
 
 def tokenise_part(task: TokeniseTask) -> Tokenised:
     """Tokenise one file of documents."""
-    if multiprocessing.parent_process() is not None:
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would fight with the other workers
     reference, fast, why = load_encoders(task.tokenizer, task.sha256)
     if reference.vocab_size > LARGEST + 1:
         raise UserError(f"{task.tokenizer}: {reference.vocab_size} entries do not fit into 16 bits")

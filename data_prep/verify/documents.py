@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from base.storage import local_copy
 from data_prep.documents import DOCUMENTS, DROPPED, LEDGER, document_keys, held_out, read_columns
+from data_prep.select.stage import CONTAMINATION, DUPLICATES
 from data_prep.verify.faults import Faults
 from data_prep.verify.shards import sampled
 
@@ -112,6 +113,21 @@ def check_ledger(ledger: dict[str, Any], found: Sequence[PartFound], faults: Fau
     for source, entry in ledger.get("sources", {}).items():
         fits = sources[source] == entry["kept"]
         faults.check(fits, "select", f"{DOCUMENTS}: {sources[source]} of {source}, but the ledger kept {entry['kept']}")
+
+
+def check_reports(
+    ledger: dict[str, Any], duplicates: dict[str, Any], contamination: dict[str, Any] | None, faults: Faults
+) -> None:
+    """What the reports beside the ledger say was dropped is what the ledger says."""
+    dropped = Counter(ledger["total"]["dropped"])
+    for name, reason in (("exact", "duplicate"), ("near", "near_duplicate")):
+        there, said = duplicates[name]["dropped"], dropped[reason]
+        faults.check(there == said, "select", f"{DUPLICATES}: {there} dropped as {name}, but the ledger {said}")
+    if contamination is not None:
+        total = dropped["contaminated_pmid"] + dropped["contaminated_ngram"]
+        numbers = [one["documents_dropped"] for one in contamination["by_benchmark"].values()]
+        fits = max(numbers, default=0) <= total <= sum(numbers)  # a document may be dropped for several benchmarks
+        faults.check(fits, "select", f"{CONTAMINATION}: {numbers} dropped by benchmark, but the ledger {total} in all")
 
 
 def check_placed(

@@ -1,10 +1,12 @@
 """Stage ``verify``: read everything back from ``out``, wherever it lies, and check it. Changes nothing there.
 
-What is checked: the ledger adds up and fits the documents and the dropped records, file by file and reason by reason;
-every document's hash; the tokenizer is the one that the card names; every shard's size, hashes, number of sequences and
-range of ids; every document stands in the shards where ``doc_ids`` says, ends there, and lies in the split that the
-hash of its id says; the counts of card, index and ``doc_ids``, padding included; a sample of documents, decoded from
-the shards, equals its text; nothing else lies there.
+What is checked: the ledger adds up and fits the documents and the dropped records, file by file and reason by reason,
+and the reports on duplicates and contamination fit it; every document's hash; the tokenizer is the one that the card
+names; every shard's size, hashes, number of sequences and range of ids; every document stands in the shards where
+``doc_ids`` says, ends there, and lies in the split that the hash of its id says; the counts of card, index and
+``doc_ids``, padding included; a sample of documents, decoded from the shards, equals its text; nothing else lies in the
+folders of documents, dropped records and shards. Beside these folders anyone may put what they like, such as a README,
+and the data card is written after this stage.
 
 Files are read by the executor's workers, which leave hashes of ids in files, so that millions of documents can be
 compared: 16 bytes each.
@@ -24,9 +26,10 @@ from base import storage
 from base.errors import UserError
 from base.progress import progress, say
 from data_prep.documents import DOCUMENTS, DROPPED, LEDGER
+from data_prep.select.stage import CONTAMINATION, DUPLICATES
 from data_prep.shards.doc_ids import DOC_IDS
 from data_prep.shards.packing import SPLITS
-from data_prep.shards.stage import CARD, SHARDS_A_WORKER
+from data_prep.shards.stage import CARD
 from data_prep.shards.stage import FOLDER as MDS
 from data_prep.stage import Job, Stage, remove
 from data_prep.tokenizer.stage import FOLDER as TOKENIZER
@@ -38,6 +41,7 @@ from data_prep.verify.documents import (
     check_dropped,
     check_ledger,
     check_placed,
+    check_reports,
 )  # fmt: skip
 from data_prep.verify.faults import CannotGoOn, Faults
 from data_prep.verify.shards import ShardCheck, ShardFound, check_shard
@@ -88,6 +92,11 @@ def _check(job: Job, faults: Faults, folder: Path) -> dict[str, Any]:
     for message in sorted(message for part in found for message in part.faults):
         faults.check(False, "select", message)
     check_ledger(ledger, found, faults)
+    contamination = storage.join(job.out, CONTAMINATION)
+    check_reports(
+        ledger, faults.read_json(storage.join(job.out, DUPLICATES), "select"),
+        faults.read_json(contamination, "select") if storage.exists(contamination) else None, faults,
+    )  # fmt: skip
     documents = _load([check.keys for check in tasks["documents"]])
     check_placed(documents, {split: _load(folder.glob(f"{split}-*.npy")) for split in SPLITS}, card, faults)
     number = len(documents)
@@ -136,7 +145,7 @@ def _check_shards(
         everything = [check for split in SPLITS for check in checks[split]]
         found: dict[int, ShardFound] = {}
         with progress("verify, shards", len(everything), "shards") as advance:
-            for number, shard in job.executor.map(check_shard, everything, -(-len(everything) // SHARDS_A_WORKER)):
+            for number, shard in job.executor.map(check_shard, everything):
                 found[number] = shard
                 advance(1)
     pieces: dict[str, list[tuple[int, NDArray[np.uint16]]]] = {}

@@ -20,6 +20,8 @@ SMALL = (  # enough for one sequence of each split from a few dozen documents
     "shards.size_limit=65536", "select.quality.min_words=null",
 )  # fmt: skip
 
+BOTH = ("pmc=sample", "sample.articles=40", "select.near_duplicates.threshold=0.8")  # more than the YAML: all there is
+
 
 def article(
     pmid: int | str | None, abstract: str | None = "Text.", title: str = "A title.", version: int = 1, more: str = "",

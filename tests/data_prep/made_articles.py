@@ -27,6 +27,13 @@ def jats(body: str = "<p>Text.</p>", *, front: str = BY, pmcid: int = 1, more: s
     )
 
 
+def long(pmcid: int, mark: str = "", **more: Any) -> str:
+    """An article that no rule of quality drops, unlike any other."""
+    letters = str.maketrans("0123456789", "abcdefghij")
+    text = " ".join(f"{mark}word{f'{pmcid}x{number}'.translate(letters)}" for number in range(150))
+    return jats(f"<p>{text}</p>", pmcid=pmcid, **more)
+
+
 def read(xml: str, **settings: Any) -> Article:
     return read_article(parse_article(xml.encode()), ParsePmc(**settings), "here")
 

@@ -162,6 +162,26 @@ def test_a_bad_member_of_a_tarball_or_a_bundle_costs_nothing_but_itself(tmp_path
             assert article.text == ""
 
 
+def test_a_package_of_a_bundle_is_its_article_or_one_bad_record(tmp_path: Path) -> None:
+    paths = []
+    for pmcid in range(1, 5):
+        members = [(f"PMC{pmcid}/j-{pmcid}.nxml", jats(pmcid=pmcid).encode()), (f"PMC{pmcid}/f.jpg", b".")]
+        paths.append((f"ab/PMC{pmcid}.tar.gz", tarball(tmp_path / f"PMC{pmcid}.tar.gz", members)))
+    paths[1][1].write_bytes(paths[1][1].read_bytes()[:-20])
+    paths[2][1].write_bytes(b"no tarball")
+    paths.append(("PMC5.tar.gz", tarball(tmp_path / "PMC5.tar.gz", [("PMC5/f.jpg", b".")])))
+    passed_over: Counter[str] = Counter()
+    articles = list(read_loose(paths, SETTINGS, (), passed_over))
+    assert [(article.kind, article.place, article.pmcid) for article in articles] == [
+        ("article", "ab/PMC1.tar.gz/PMC1/j-1.nxml", 1), ("malformed", "ab/PMC2.tar.gz", 2),
+        ("malformed", "ab/PMC3.tar.gz", 3), ("article", "ab/PMC4.tar.gz/PMC4/j-4.nxml", 4),
+        ("malformed", "PMC5.tar.gz", 5),
+    ]  # fmt: skip
+    with pytest.raises(Refused, match="holds no article"):
+        all_of(paths[-1][1])
+    assert passed_over[".jpg"] >= 2 and "cut off" in str(articles[1].detail)
+
+
 def test_names_and_links_that_lead_elsewhere_are_not_followed(tmp_path: Path) -> None:
     link = tarfile.TarInfo("link.xml")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"

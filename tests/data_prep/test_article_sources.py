@@ -75,6 +75,21 @@ def test_a_bundle_is_cut_but_never_between_an_article_and_its_metadata(
     assert [len(source.members) for source in bundles] == [4, 4, 2]
 
 
+def test_old_packages_of_single_articles_are_bundled_by_the_outer_of_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, *(f"oa_package/{name}.tar.gz" for name in ("0a/01/PMC1", "0a/ff/PMC2", "0a/ff/PMC3", "0b/01/PMC4")))
+    put(tmp_path, "oa_file_list.csv", "pmc-00001.tar.gz")
+    first = ["oa_package/0a/01/PMC1.tar.gz", "oa_package/0a/ff/PMC2.tar.gz", "oa_package/0a/ff/PMC3.tar.gz"]
+    assert found(str(tmp_path)) == [
+        ("oa_package/0a/", first, ["oa_file_list.csv"]),
+        ("oa_package/0b/", ["oa_package/0b/01/PMC4.tar.gz"], ["oa_file_list.csv"]),
+        ("pmc-00001.tar.gz", [], ["oa_file_list.csv"]),
+    ]
+    monkeypatch.setattr(sources, "BUNDLE_BYTES", 70)  # each holds its own name: 28 bytes
+    assert [name for name, _, _ in found(str(tmp_path))][:2] == ["oa_package/0a/#0001", "oa_package/0a/#0002"]
+
+
 def test_a_change_of_any_file_changes_the_identity(tmp_path: Path) -> None:
     put(tmp_path, "loose/a.xml", "loose/b.xml", "x.tar.gz", "x.filelist.csv", "y.tar.gz")
 

@@ -91,7 +91,7 @@ def test_no_dtd_and_no_entity_is_fetched(tmp_path: Path) -> None:
         ("empty.xml", b"", "is empty"),
         ("none.xml", f"{HEAD}<PubmedArticleSet></PubmedArticleSet>".encode(), "holds no citation"),
         ("page.xml", b"<!DOCTYPE html><html><body>503</body></html>", "its root is html"),
-        ("jats.xml", b"<article><front/></article>", "its root is article"),
+        ("jats.xml", b"<article><front/></article>", "its root is article.*give it as pmc="),
         ("text.xml", b"PMID- 1\nTI  - not XML\n", "not PubMed XML"),
         ("deep.xml", GOOD.replace(b"Text.", b"<i>" * 3000 + b"</i>" * 3000), "Excessive depth"),
         ("binary.xml.gz", gzip.compress(os.urandom(5000)), "not PubMed XML"),
@@ -137,7 +137,7 @@ def test_the_rest_goes_on_and_the_refused_are_in_ledger_and_message(tmp_path: Pa
         ("nowhere", "no such file or folder"),
         ("empty", "holds no .xml or .xml.gz file"),
         ("empty/*.gz", "no file matches"),
-        ("bad", r"(?s)no file could be used.*page\.xml"),
+        ("bad", r"(?s)nothing there could be used.*page\.xml"),
         ("ftp://host/x", "only local paths and s3://"),
     ],
 )

@@ -25,6 +25,7 @@ from data_prep.documents import DOCUMENT_SCHEMA
 from data_prep.executors.local import LocalProcesses
 from data_prep.schema import DataConfiguration, License
 from data_prep.select.reasons import REASONS
+from data_prep.shards.doc_ids import SCHEMA as DOC_IDS_SCHEMA
 from data_prep.stage import Job
 
 SEQUENCE = "shards.max_seq_len=512"  # some documents are longer, most are not
@@ -42,6 +43,7 @@ CONTAMINATION = {
             "stock_phrases": 3,
         },
     },
+    "phrases": 7,
     "files_left_out": ["notes/README.txt"],
 }  # fmt: skip
 DUPLICATES = {
@@ -134,9 +136,11 @@ def add_full_texts(out: Path, number: int = 40, journal: str = HOSTILE) -> None:
     path = out / "mds" / "train" / "doc_ids.parquet"
     table = pq.read_table(path)
     tokens = [60 + index for index in range(number)]
-    piece = {"id": columns["id"], "sequence": range(number), "offset": [0] * number, "tokens": tokens}
-    pieces = pa.table({name: pa.array(values, table.schema.field(name).type) for name, values in piece.items()})
-    pq.write_table(pa.concat_tables([pieces, table, pieces]), path)
+
+    def pieces(begin: list[int]) -> pa.Table:
+        return pa.table([columns["id"], range(number), [0] * number, tokens, begin], schema=DOC_IDS_SCHEMA)
+
+    pq.write_table(pa.concat_tables([pieces([0] * number), table, pieces(tokens)]), path)
     found = ledger(out)
     found["sources"] = {
         "pubmed": found["total"].copy(),
@@ -272,13 +276,14 @@ def test_text_from_data_is_shown_and_never_run(corpus: Path) -> None:
 def test_page_needs_no_other_file_and_has_its_plots(corpus: Path) -> None:
     add_full_texts(corpus)
     add_checks(corpus)
-    write_card(corpus, "select.near_duplicates.threshold=0.8")
+    write_card(corpus)
     page = Page(corpus / "card.html")
     links = [value for name, value in page.attributes if name in ("href", "src", "xlink:href") and value]
     assert links and all(link.startswith("#") for link in links)
     anchors = {value for name, value in page.attributes if name == "id"}
     assert {link[1:] for link in links} <= anchors
-    assert page.seen.count("svg") == 7 and page.seen.count("h1") == 1
+    # Records, years and lengths; tokenizers, sizes of vocabulary and lists of terms.
+    assert page.seen.count("svg") == 6 and page.seen.count("h1") == 1
 
 
 def test_page_and_markdown_say_the_same(corpus: Path) -> None:
@@ -302,10 +307,33 @@ def test_markdown_begins_with_what_the_hub_reads(corpus: Path) -> None:
     assert body.strip().startswith("# Data card: PubMed abstracts and PMC full texts (invented")
 
 
-def test_what_was_not_checked_is_said_to_be_unchecked(whole: Path) -> None:
-    facts = numbers(whole)
-    assert facts["duplicates"] is None and facts["contamination"] is None
-    assert "made no report on duplicates" in text(whole) and "Not searched for in this run." in text(whole)
+def test_what_was_not_checked_is_said_to_be_unchecked(whole: Path, corpus: Path) -> None:
+    assert numbers(whole)["contamination"] is None and "Not searched for in this run." in text(whole)
+    assert "| equal texts |" in text(whole) and "Nearly equal texts were not looked for." in text(whole)
+    write_card(corpus, "select.near_duplicates={}")
+    assert "| equal texts |" in text(corpus) and "| nearly equal texts |" in text(corpus)
+    write_card(corpus, "select.exact_duplicates=false")
+    assert "Equal texts were not looked for." in text(corpus) and "equal texts |" not in text(corpus)
+
+
+def test_the_engine_stands_in_the_data_card_and_not_in_the_card_of_the_shards(whole: Path) -> None:
+    how = json.loads((whole / "work" / "done" / "shards.json").read_text())["summary"]["tokenised"]
+    assert how == numbers(whole)["tokenised"] and sum(how["engines"].values()) == 3 <= how["compared"]
+    (engine,) = how["engines"]
+    assert engine in text(whole) and f"{how['compared']} documents, chosen by hash" in text(whole)
+    assert "tokenised" not in json.loads((whole / "mds" / "card.json").read_text())
+
+
+def test_a_slow_engine_is_told_with_its_reason(corpus: Path) -> None:
+    place = corpus / "work" / "done" / "shards.json"
+    marker = json.loads(place.read_text())
+    marker["summary"]["tokenised"] |= {
+        "engines": {"gigatoken 1": 2, "tokenizers 2": 1}, "not_gigatoken": {"they differ on pmid:1": 1},
+    }  # fmt: skip
+    place.write_text(json.dumps(marker))
+    write_card(corpus)
+    assert "gigatoken 1 (2 files) and tokenizers 2 (1 file)" in text(corpus)
+    assert "Why not with gigatoken: they differ on pmid:1." in text(corpus)
 
 
 @pytest.mark.parametrize(
@@ -325,6 +353,8 @@ def test_contamination_says_what_was_removed_and_what_scores_are_worth(
         corpus
     )
     assert "| MedQA | documents | – | 6 | – | – | 6 |" in text(corpus)
+    assert "phrases of its examiners (MedQA 12, PubMedQA 3)" in text(corpus)
+    assert "more than 10 of the documents hold, which are phrases of their authors (7 here)" in text(corpus)
 
 
 def test_tokenizers_are_compared(corpus: Path) -> None:
@@ -344,8 +374,8 @@ def test_every_licence_that_may_be_kept_has_its_conditions() -> None:
 
 def test_every_reason_of_the_ledger_has_a_meaning(corpus: Path) -> None:
     for reason, number in ledger(corpus)["total"]["dropped"].items():
-        shown = reason.replace("_", "\\_")
-        assert re.search(rf"^\| {re.escape(shown)} \| {number} \| .*\| {REASONS[reason]} \|$", text(corpus), re.M)
+        shown, meaning = (re.escape(words.replace("_", "\\_")) for words in (reason, REASONS[reason]))
+        assert re.search(rf"^\| {shown} \| {number} \| .*\| {meaning} \|$", text(corpus), re.M)
 
 
 @pytest.mark.parametrize(
@@ -375,6 +405,23 @@ def test_settings_that_decide_nothing_do_not_change_the_card(whole: Path, tmp_pa
     assert card.depends_on(job_of(again))[1] == yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
+def test_places_on_this_machine_are_asked_for_and_not_told(corpus: Path) -> None:
+    listed = corpus / "takedowns-of-ours.txt"
+    listed.write_text("pmid:1\n")
+    facts = write_card(corpus, f"select.exclude={listed}", f"tokenizer.compare_with={{one: {corpus}}}")
+    assert facts["inputs"]["named"] == ["select.exclude", "tokenizer.compare_with"]
+    assert "select.exclude=… tokenizer.compare_with=… out=FOLDER" in text(corpus)
+    assert not any(str(corpus) in (corpus / name).read_text() for name in FILES)
+
+
+def test_a_journal_that_is_written_in_two_ways_is_one(corpus: Path) -> None:
+    before = write_card(corpus)["journals"]
+    add_full_texts(corpus, journal=before["first"][0]["name"].upper())
+    after = write_card(corpus)["journals"]
+    assert after["number"] == before["number"]
+    assert sum(one["documents"] for one in after["first"]) == sum(one["documents"] for one in before["first"]) + 20
+
+
 def test_plots_bear_extremes(tmp_path: Path) -> None:
     from data_prep.card import plots
 
@@ -384,5 +431,6 @@ def test_plots_bear_extremes(tmp_path: Path) -> None:
         plots.stacked([1781], {"one": [1]}, "documents"),
         plots.shares([str(n) for n in range(20)], {"a": np.full(20, 0.05).tolist()}, "x"),
         plots.bars(["$x$ & <y>"], [0.0], "x"),
+        plots.line([300, 301, 302], [1.0, 1.0, 1.0], "x", "y", None),
     ):
         assert picture.startswith("<svg") and "<y>" not in picture

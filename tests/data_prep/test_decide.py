@@ -1,14 +1,16 @@
 """The rules that look at all documents: which one of the same stays, and when an abstract gives way to full text."""
 
 import hashlib
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 
-from data_prep.schema import Select
+from data_prep.schema import NearDuplicates, Select
 from data_prep.select.decide import ABSTRACT, FULL_TEXT, Candidates, decide
+from data_prep.select.near_duplicates import band_keys
 from data_prep.select.reasons import NAMES
 
 EXACT_ONLY = Select(near_duplicates=None)
@@ -22,7 +24,9 @@ def full_text(pmcid: int, text: str, pmid: int = -1, doi: int = 0) -> dict[str, 
     return {"source": FULL_TEXT, "pmid": pmid, "pmcid": pmcid, "doi": doi, "text": text}
 
 
-def fates(documents: list[dict[str, Any]], settings: Select = EXACT_ONLY) -> list[str]:
+def fates(
+    documents: list[dict[str, Any]], settings: Select = EXACT_ONLY, files: tuple[list[Path], list[Path]] = ([], [])
+) -> list[str]:
     digests = [hashlib.sha256(one["text"].encode()).digest()[:16] for one in documents]
     candidates = Candidates(
         source=np.array([one["source"] for one in documents], dtype=np.uint8),
@@ -32,7 +36,7 @@ def fates(documents: list[dict[str, Any]], settings: Select = EXACT_ONLY) -> lis
         digest=np.frombuffer(b"".join(digests), dtype=np.uint64).reshape(-1, 2),
     )
     fates = np.zeros(len(documents), dtype=np.uint8)
-    decide(candidates, settings, fates, [], [])
+    decide(candidates, settings, fates, *files)
     return [NAMES[fate] for fate in fates]
 
 
@@ -61,6 +65,19 @@ def test_of_the_same_text_the_full_text_stays_then_the_lowest_identifier() -> No
     assert fates([abstract(5, "x"), abstract(3, "x"), abstract(4, "x")]) == ["duplicate", "", "duplicate"]
     assert fates([abstract(1, "x"), full_text(10**7, "x")]) == ["duplicate", ""]
     assert fates([full_text(-1, "x", doi=5), full_text(10**7, "x")]) == ["duplicate", ""]
+
+
+def test_an_abstract_like_two_full_texts_joins_them_but_drops_neither(tmp_path: Path) -> None:
+    documents = [full_text(7, "one"), abstract(1, "between"), full_text(8, "other"), abstract(2, "its own", pmcid=8)]
+    rows = np.arange(4 * 112, dtype=np.uint32).reshape(4, 112)
+    rows[0] = rows[2] = rows[1]
+    rows[0, :8] += 10_000  # one of 14 bands: 93 % like the abstract
+    rows[2, 8:16] += 20_000  # another: 93 % like the abstract, 86 % like the other full text
+    np.save(tmp_path / "bands.npy", band_keys(rows, NearDuplicates()))
+    np.save(tmp_path / "signatures.npy", rows)
+    files = ([tmp_path / "bands.npy"], [tmp_path / "signatures.npy"])
+    settings = Select(near_duplicates=NearDuplicates(threshold=0.9))
+    assert fates(documents, settings, files) == ["", "near_duplicate", "", "overlap"]
 
 
 def test_settings_leave_both_or_all() -> None:

@@ -52,6 +52,24 @@ def test_no_text_is_lost_or_glued(xml: str, text: str) -> None:
         ("<mml:mtext>two</mml:mtext><mml:mtext>words</mml:mtext>", "two words"),
         ("<mml:msqrt><mml:mi>n</mml:mi></mml:msqrt>", "sqrt(n)"),
         ("<mml:semantics><mml:mi>k</mml:mi><mml:annotation>\\kappa</mml:annotation></mml:semantics>", "k"),
+        ("<mml:mfenced><mml:mi>x</mml:mi><mml:mi>y</mml:mi><mml:mi>z</mml:mi></mml:mfenced>", "(x, y, z)"),
+        (
+            '<mml:mfenced separators="|;"><mml:mi>x</mml:mi><mml:mi>y</mml:mi><mml:mi>z</mml:mi></mml:mfenced>',
+            "(x|y; z)",
+        ),
+        ('<mml:mfenced open="[" close="]" separators=""><mml:mi>x</mml:mi><mml:mo>+</mml:mo></mml:mfenced>', "[x+]"),
+        (
+            "<mml:mi>x</mml:mi><mml:mtext>if</mml:mtext><mml:mi>y</mml:mi><mml:mo>></mml:mo><mml:mn>0</mml:mn>",
+            "x if y>0",
+        ),
+        (
+            "<mml:mi>log</mml:mi><mml:mi>n</mml:mi><mml:mo>+</mml:mo><mml:mi>max</mml:mi><mml:mo>(</mml:mo>",
+            "log n+max(",
+        ),
+        ("<mml:mi>i</mml:mi><mml:mspace width='1em'/><mml:mi>j</mml:mi><mml:mspace/><mml:mo>=</mml:mo>", "i j="),
+        ("<mml:mi>i</mml:mi><mml:mspace width='-1em'/><mml:mi>j</mml:mi>", "ij"),
+        ("<mml:msub><mml:mi>E</mml:mi><mml:mtext>max</mml:mtext></mml:msub>", "E_max"),
+        ("<mml:mn>0</mml:mn><mml:msup><mml:mrow/><mml:mo>∘</mml:mo></mml:msup><mml:mi>C</mml:mi>", "0^∘C"),
     ],
 )
 def test_a_formula_keeps_its_structure_and_touches_no_word(xml: str, text: str) -> None:

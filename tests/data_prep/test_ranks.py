@@ -13,7 +13,7 @@ from typing import Any
 import far_tasks
 import pytest
 from far_tasks import STALE, double, double_slowly, fail_strangely, write_late_or_fail
-from made import SMALL, YAML, content, prepare
+from made import BOTH, SMALL, YAML, content, prepare
 
 from base.errors import UserError
 from data_prep.executors.attempt import TaskFailed
@@ -137,7 +137,7 @@ def test_a_rank_that_does_not_see_the_folder_says_so(tmp_path: Path, ranks: Call
 
 def launch(out: Path, rank: int, *arguments: str) -> "subprocess.Popen[str]":
     command = [
-        sys.executable, "-m", "data_prep", YAML, "pubmed=sample", f"out={out}", *SMALL, "sample.files=12",
+        sys.executable, "-m", "data_prep", YAML, "pubmed=sample", f"out={out}", *SMALL, *BOTH, "sample.files=12",
         f"executor.rank={rank}", "executor.world=3", "executor.stale_seconds=2", *arguments,
     ]  # fmt: skip
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -150,7 +150,7 @@ def read_until(run: "subprocess.Popen[str]", start: str) -> None:
 
 @pytest.mark.slow
 def test_killed_ranks_leave_the_bytes_of_one_process(tmp_path: Path) -> None:
-    prepare("sample", tmp_path / "one", "sample.files=12")
+    prepare("sample", tmp_path / "one", *BOTH, "sample.files=12")
     out = tmp_path / "ranks"
     first, second, third = (launch(out, rank) for rank in range(3))
     try:

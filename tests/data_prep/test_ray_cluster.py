@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from far_tasks import die, double, double_slowly, fail_strangely, write_late_or_fail
-from made import SMALL, YAML, content, prepare
+from made import BOTH, SMALL, YAML, content, prepare
 
 from base.errors import UserError
 from data_prep.executors import ray_cluster
@@ -157,7 +157,7 @@ def test_a_worker_ends_itself_when_another_run_has_begun(tmp_path: Path) -> None
 
 def launch(cluster: Cluster, out: Path) -> "subprocess.Popen[str]":
     command = [
-        sys.executable, "-m", "data_prep", YAML, "pubmed=sample", f"out={out}", *SMALL, "sample.files=12",
+        sys.executable, "-m", "data_prep", YAML, "pubmed=sample", f"out={out}", *SMALL, *BOTH, "sample.files=12",
         "executor.name=ray", f"executor.address={cluster.address}", "executor.workers=null",
     ]  # fmt: skip
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -167,7 +167,7 @@ def launch(cluster: Cluster, out: Path) -> "subprocess.Popen[str]":
 def test_the_bytes_are_those_of_one_process_with_a_node_and_the_command_killed_on_the_way(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    prepare("sample", tmp_path / "one", "sample.files=12")
+    prepare("sample", tmp_path / "one", *BOTH, "sample.files=12")
     out = tmp_path / "ray"
     run = launch(cluster, out)
     assert run.stderr is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from made import article, deletion, documents, dropped, ledger, prepare, pubmed_file
 
-from base.errors import UserError
+from base.errors import PartlyRefused, UserError
 
 RETRACTED = '<CommentsCorrectionsList><CommentsCorrections RefType="RetractionIn"/></CommentsCorrectionsList>'
 
@@ -32,14 +32,17 @@ def test_every_record_ends_in_one_place_with_its_reason(tmp_path: Path) -> None:
         article(4, "Retracted.", more=RETRACTED), article(5, "Text."), article(6, "French.", language="fre"),
         "<PubmedPreprint/>",
     )  # fmt: skip
-    out = select(tmp_path)
+    with pytest.raises(PartlyRefused, match=r"(?s)2 record\(s\).*a.xml: #4: .*without a PMID.*#8: .*PubmedPreprint"):
+        select(tmp_path)
+    out = tmp_path / "out"
     assert dropped(out) == {
         "pmid:2": "title_only", "pmid:3": "empty", "a.xml#4": "no_pmid", "pmid:4": "retracted", "pmid:5": "duplicate",
         "a.xml#8": "unknown_element",
     }  # fmt: skip
     assert set(documents(out)) == {"pmid:1", "pmid:6"}
     settings = ["select.require_abstract=false", "select.drop_retracted=false", "select.languages=[eng]"]
-    out = select(tmp_path, *settings)
+    with pytest.raises(PartlyRefused):
+        select(tmp_path, *settings)
     assert set(documents(out)) == {"pmid:1", "pmid:2", "pmid:4"} and documents(out)["pmid:4"]["retracted"]
     assert dropped(out)["pmid:6"] == "language"
 
@@ -66,7 +69,7 @@ def test_a_document_is_title_and_abstract_with_its_facts(tmp_path: Path) -> None
     assert row == {
         "id": "pmid:12", "source": "pubmed", "version": 1, "title": "Head.", "text": "Head.\nBody & more.",
         "language": "eng", "license": None, "year": 1998, "journal": "Journal of Tests", "types": [],
-        "retracted": False, "source_file": "a.xml", "pmid": 12, "doi": None, "source_md5": None,
+        "retracted": False, "source_file": "a.xml", "pmid": 12, "pmcid": None, "doi": None, "source_md5": None,
     }  # fmt: skip
 
 
