@@ -2,16 +2,20 @@
 
 The input is made from real PubMed records (``--source``; see citations.py), in files of 30,000 citations as NLM's are.
 
-pipeline   CPU-seconds of the stages parse, select and shards with one process, and of the plain way over the same file
-           with the same tokenizer; each in a process of its own, whose imports are not counted.
-           Ours does more: versions, deletions, duplicates, near duplicates, quality rules, boilerplate, ledger, hashes.
+pipeline   CPU-seconds of the stages parse, select and shards over four files with one process, and of the plain way
+           over the first of them with the same tokenizer (its cost grows with the records alone; a worker's first file
+           costs ours more than the others); each in a process of its own, whose imports are not counted (ours: a small
+           run goes before). Ours does more: versions, deletions, duplicates, near duplicates, quality rules,
+           boilerplate, ledger, hashes.
 workers    wall seconds of the same stages over four files, with one worker and with two, rounds in turn. The workers'
            start is in them.
 growth     CPU-seconds a citation with one process for 1, 4 and 16 times the input.
-memory     peak resident memory of that process, which does the work of a worker, with files of 7,500 and 30,000.
-full_text  CPU-milliseconds an article of each stage over real full texts (``--pmc``), and bytes an article on disk.
+memory     peak resident memory of each stage, in a process of its own that does the work of a worker too: with files of
+           7,500 and of 30,000 citations, and with ``--articles`` also with a container of 20,000 full texts made from
+           those (articles.py; 2 GB of XML).
+full_text  CPU-milliseconds and bytes on disk an article, by stage, over the full texts of ``--articles``.
 
-    python -m benchmarks corpus --source DIR [--pmc DIR] [--parts pipeline,workers,growth,memory,full_text]
+    python -m benchmarks corpus --source DIR [--text DIR] [--articles DIR] [--parts pipeline,memory]
 """
 
 import argparse
@@ -21,15 +25,21 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.articles import A_CONTAINER, write_articles
 from benchmarks.citations import A_FILE, write_citations
 
-YAML = "yamls/data/pubmed.yaml"
+YAML = "yamls/data/biomedlm.yaml"
 PARTS = ("pipeline", "workers", "growth", "memory", "full_text")
 ROUNDS = 3
+FILES = 4
+Write = Callable[..., list[Path]]  # write_citations, its source given
+SMALLER = "tokenizer.max_training_bytes=30_000_000"  # training is not what is timed
+STAGES = ("parse", "select", "tokenizer", "shards", "verify")
 
 
 def measure(arguments: list[str]) -> dict[str, Any]:
@@ -38,40 +48,44 @@ def measure(arguments: list[str]) -> dict[str, Any]:
         prog="python -m benchmarks corpus", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--source", required=True, help="real PubMed XML: file, folder or glob")
-    parser.add_argument("--pmc", help="real full texts; without them the part full_text is left out")
+    parser.add_argument("--text", type=Path, help="real titles and abstracts in .csv and .txt: words for the copies")
+    parser.add_argument("--articles", type=Path, help="real full texts in JATS, as files and tarballs")
     parser.add_argument("--parts", default=",".join(PARTS), help="some of them, with commas between")
     given = parser.parse_args(arguments)
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="corpus-") as folder:
         for part in given.parts.split(","):
-            if part == "full_text":
-                if given.pmc is None:
-                    continue
-                figures[part] = full_text(given.pmc, Path(folder) / part)
+            place = Path(folder) / part
+            write = partial(write_citations, given.source, text=given.text)
+            if part == "memory":
+                figures[part] = memory(write, given.articles, place)
+            elif part == "full_text":
+                figures[part] = full_text(given.articles, place)
             else:
-                function = {"pipeline": pipeline, "workers": workers, "growth": growth, "memory": memory}[part]
-                figures[part] = function(given.source, Path(folder) / part)
+                figures[part] = {"pipeline": pipeline, "workers": workers, "growth": growth}[part](write, place)
             print(json.dumps({part: figures[part]}), flush=True)
     return figures
 
 
-def pipeline(source: str, folder: Path) -> dict[str, Any]:
-    """Ours and the plain way over one file, in turn; the smallest of each counts."""
-    write_citations(source, folder / "in", A_FILE)
+def pipeline(write: Write, folder: Path) -> dict[str, Any]:
+    """Ours and the plain way, in turn; the smallest of each counts."""
+    citations = FILES * A_FILE
+    first, *_ = write(folder / "in", citations)
     ours, plain = [], []
     for number in range(ROUNDS):
         ours.append(_in_process(_ours, folder / "in", folder / f"ours{number}", 1))
         tokenizer = folder / f"ours{number}" / "tokenizer" / "tokenizer.json"
-        plain.append(_in_process(_plain, folder / "in", folder / f"plain{number}", tokenizer))
+        plain.append(_in_process(_plain, first, folder / f"plain{number}", tokenizer))
     best, other = min(ours, key=lambda one: one["cpu"]), min(plain, key=lambda one: one["cpu"])
-    ratio = other["cpu"] / best["cpu"]
+    ratio = (other["cpu"] / A_FILE) / (best["cpu"] / citations)
     return {
-        "citations": A_FILE,
-        "ours_us_per_citation": _micro(best["cpu"], A_FILE),
-        "ours_us_by_stage": {name: _micro(seconds, A_FILE) for name, seconds in best["stages"].items()},
+        "ours_citations": citations,
+        "ours_us_per_citation": _micro(best["cpu"], citations),
+        "ours_us_by_stage": {name: _micro(seconds, citations) for name, seconds in best["stages"].items()},
         "ours_documents": best["documents"],
         "ours_tokens": best["tokens"],
+        "plain_citations": A_FILE,
         "plain_us_per_citation": _micro(other["cpu"], A_FILE),
         "plain_us_by_step": {name: _micro(seconds, A_FILE) for name, seconds in other["steps"].items()},
         "plain_documents": other["documents"],
@@ -82,16 +96,16 @@ def pipeline(source: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def workers(source: str, folder: Path) -> dict[str, Any]:
+def workers(write: Write, folder: Path) -> dict[str, Any]:
     """Wall seconds with one worker and two."""
-    write_citations(source, folder / "in", 4 * A_FILE)
+    write(folder / "in", FILES * A_FILE)
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for number in range(ROUNDS):
         for count in seconds:
-            seconds[count].append(_in_process(_ours, folder / "in", folder / f"{number}-{count}", count)["wall"])
+            seconds[count].append(_in_process(_ours, folder / "in", folder / f"{number}-{count}", count, False)["wall"])
     ratio = min(seconds[1]) / min(seconds[2])
     return {
-        "citations": 4 * A_FILE,
+        "citations": FILES * A_FILE,
         "one_seconds": [round(one, 1) for one in seconds[1]],
         "two_seconds": [round(one, 1) for one in seconds[2]],
         "ratio": round(ratio, 2),
@@ -100,12 +114,12 @@ def workers(source: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def growth(source: str, folder: Path) -> dict[str, Any]:
+def growth(write: Write, folder: Path) -> dict[str, Any]:
     """CPU a citation as the input grows, in files of one size."""
     unit = A_FILE // 4
     cost = {}
     for times in (1, 4, 16):
-        write_citations(source, folder / f"in{times}", times * unit, unit)
+        write(folder / f"in{times}", times * unit, unit)
         runs = [_in_process(_ours, folder / f"in{times}", folder / f"{times}-{number}", 1) for number in range(2)]
         cost[times] = min(one["cpu"] for one in runs) / (times * unit)
     spread = max(cost.values()) / min(cost.values()) - 1
@@ -118,33 +132,33 @@ def growth(source: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def memory(source: str, folder: Path) -> dict[str, Any]:
-    """Peak of a process that parses, judges, writes and tokenises files of one size."""
+def memory(write: Write, articles: Path | None, folder: Path) -> dict[str, Any]:
+    """Peak of each stage over files of one size."""
     peaks = {}
     for a_file in (A_FILE // 4, A_FILE):
-        write_citations(source, folder / f"in{a_file}", 2 * a_file, a_file)
-        peaks[a_file] = _in_process(_ours_without_streaming, folder / f"in{a_file}", folder / f"out{a_file}")
-    largest = max(max(one.values()) for one in peaks.values())
-    return {
-        "peak_bytes_after_stage": {str(a_file): one for a_file, one in peaks.items()},
-        "bar_bytes": 600e6,
-        "bar_met": largest <= 600e6,
-    }
+        write(folder / f"in{a_file}", 2 * a_file, a_file)
+        peaks[f"{a_file} citations a file"] = _peaks("pubmed", folder / f"in{a_file}", folder / f"out{a_file}")
+    if articles is not None:
+        write_articles(articles, folder / "in" / "articles.tar.gz", A_CONTAINER)
+        peaks[f"{A_CONTAINER} full texts a file"] = _peaks("pmc", folder / "in", folder / "out")
+    largest = max(peak for stages in peaks.values() for peak in stages.values())
+    return {"peak_bytes": peaks, "bar_bytes": 600e6, "bar_met": largest <= 600e6}
 
 
-def full_text(pmc: str, folder: Path) -> dict[str, Any]:
-    """CPU and bytes an article, everything that is read into the ledger counted."""
-    settings = ["pubmed=null", "tokenizer.train_on=[pmc]", "tokenizer.min_frequency=10"]
-    runs = [_in_process(_ours, Path(pmc), folder / f"{number}", 1, "pmc", settings) for number in range(2)]
+def full_text(articles: Path | None, folder: Path) -> dict[str, Any] | None:
+    """CPU and bytes an article, everything that is in the ledger counted; None without articles."""
+    if articles is None:
+        return None
+    runs = [_in_process(_ours, articles, folder / f"{number}", 1, True, "pmc") for number in range(2)]
     best = min(runs, key=lambda one: one["cpu"])
-    articles = json.loads((folder / "0" / "ledger.json").read_text())["total"]["in"]
+    number = json.loads((folder / "0" / "ledger.json").read_text())["total"]["in"]
     sizes = {
-        name: sum(file.stat().st_size for file in (folder / "0" / place).rglob("*") if file.is_file()) // articles
+        name: sum(file.stat().st_size for file in (folder / "0" / place).rglob("*") if file.is_file()) // number
         for name, place in {"parsed": "work/parsed", "documents": "documents", "mds": "mds"}.items()
     }
     return {
-        "articles": articles,
-        "ms_per_article": {name: round(1e3 * seconds / articles, 2) for name, seconds in best["stages"].items()},
+        "articles": number,
+        "ms_per_article": {name: round(1e3 * seconds / number, 2) for name, seconds in best["stages"].items()},
         "bytes_per_article": sizes,
         "documents": best["documents"],
         "tokens_per_document": best["tokens"] // best["documents"],
@@ -167,16 +181,17 @@ def _cpu() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def _ours(source: Path, out: Path, count: int, kind: str = "pubmed", settings: Sequence[str] = ()) -> dict[str, Any]:
-    import streaming  # noqa: F401 (seconds, which are no business of the comparison)
-
+def _ours(source: Path, out: Path, count: int, warm: bool = True, kind: str = "pubmed") -> dict[str, Any]:
     from data_prep.pipeline import run
 
+    if warm:
+        for stage in STAGES[:-1]:
+            run(YAML, [*_arguments(kind, "sample", out / "warm", 1, stage), SMALLER])
     seconds: dict[str, float] = {}
     wall = 0.0
-    for stage in ("parse", "select", "tokenizer", "shards"):
+    for stage in STAGES[:-1]:
         before, start = _cpu(), time.monotonic()
-        run(YAML, [*settings, f"{kind}={source}", f"out={out}", f"executor.workers={count}", "download", stage])
+        run(YAML, [*_arguments(kind, source, out, count, stage), SMALLER])
         if stage != "tokenizer":  # the plain way is given this tokenizer
             seconds[stage] = _cpu() - before
             wall += time.monotonic() - start
@@ -187,18 +202,27 @@ def _ours(source: Path, out: Path, count: int, kind: str = "pubmed", settings: S
     }  # fmt: skip
 
 
-def _ours_without_streaming(source: Path, out: Path) -> dict[str, int]:
-    """Importing Streaming takes torch with it, 400 MB that no record has a part in; only writing shards needs it."""
+def _peaks(kind: str, source: Path, out: Path) -> dict[str, int]:
+    return {stage: _in_process(_peak, _arguments(kind, source, out, 1, stage)) for stage in STAGES}
+
+
+def _peak(arguments: list[str]) -> int:
     from data_prep.pipeline import run
 
-    peaks = {}
-    for stage in ("parse", "select"):
-        run(YAML, [f"pubmed={source}", f"out={out}", "executor.workers=1", "download", stage])
-        peaks[stage] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return peaks
+    run(YAML, arguments)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _plain(source: Path, out: Path, tokenizer_file: Path) -> dict[str, Any]:
+def _arguments(kind: str, source: Path | str, out: Path, count: int, stage: str) -> list[str]:
+    """One stage over one kind of input; the input itself, which needs no download, is looked at first."""
+    other = {"pubmed": "pmc", "pmc": "pubmed"}[kind]
+    return [
+        f"{kind}={source}", f"{other}=null", f"tokenizer.train_on=[{kind}]", f"out={out}", f"executor.workers={count}",
+        "download", stage,
+    ]  # fmt: skip
+
+
+def _plain(file: Path, out: Path, tokenizer_file: Path) -> dict[str, Any]:
     """What a script would do: no versions, no deletions, no checks."""
     import numpy as np
     import pubmed_parser
@@ -209,10 +233,9 @@ def _plain(source: Path, out: Path, tokenizer_file: Path) -> dict[str, Any]:
     end = tokenizer.get_vocab_size() - 1
     times = [time.process_time()]
     texts: dict[str, str] = {}
-    for path in sorted(source.glob("*.xml.gz")):
-        for row in pubmed_parser.parse_medline_xml(str(path)):
-            if row["abstract"]:
-                texts[row["pmid"]] = f"{row['title']}\n{row['abstract']}"
+    for row in pubmed_parser.parse_medline_xml(str(file)):
+        if row["abstract"]:
+            texts[row["pmid"]] = f"{row['title']}\n{row['abstract']}"
     times.append(time.process_time())
     stream: list[int] = []
     documents = list(texts.values())

@@ -2,7 +2,7 @@
 
 Documents are lengths and hashes only, drawn so that they resemble PubMed abstracts (a log-normal law, 320 tokens in the
 middle). Laying out takes split, shuffle and packing; it is measured for 1, 4 and 16 times the smallest corpus. The
-shuffle of the tokens and Streaming's writer are measured on random tokens, for one shard of 64 MiB.
+shuffle of the tokens and the writing of shards are measured on random tokens, for one shard of 64 MiB.
 
     python -m benchmarks packing
 """
@@ -57,8 +57,6 @@ def _laid_out(documents: int, packing: str) -> tuple[Layout, NDArray[np.int32], 
 
 def _writing() -> dict[str, float]:
     """CPU time of each step, by document."""
-    import streaming  # noqa: F401  (seconds that a worker spends once)
-
     parts = 8
     layout, length, _ = _laid_out(parts * PART, "eos")
     sequences = min(layout.sequences, (1 << 26) // (2 * LENGTH + 4))
@@ -76,11 +74,7 @@ def _writing() -> dict[str, float]:
         gathered = time.process_time()
         cut(folder / "layout", 0, sequences, LENGTH, 28_895)
         done = time.process_time()
-        write_shard(
-            ShardTask(
-                folder / "shard", folder / "layout", 0, sequences, LENGTH, 28_895, 1 << 26, ("sha1", "xxh64"), None
-            )
-        )
+        write_shard(ShardTask(folder / "layout", 0, 0, sequences, LENGTH, 28_895, 1 << 26, ("sha1", "xxh64"), None))
         ended = time.process_time()
     seconds = {
         "first pass": (gathered - begin) / (parts * PART),

@@ -26,13 +26,13 @@ import pyarrow.parquet as pq
 
 from base.errors import UserError
 from base.storage import sha256
+from benchmarks.citations import LONG, lines
 from data_prep.download.sample_text import article, drugs
 from data_prep.shards.tokenise import Tokenised, TokeniseTask, ids_path, tokenise_part
 from data_prep.tokenizer.encoding import Reference
 from data_prep.tokenizer.training import train, write_tokenizer
 
 BAR = 15.0  # million tokens per CPU-second
-LONG = 200
 GENERATED = 8000
 
 
@@ -44,7 +44,7 @@ def measure(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--text", type=Path, help="folder of .csv and .txt files (default: generated abstracts)")
     place = parser.parse_args(arguments).text
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one thread each
-    texts = list(dict.fromkeys(_lines(place) if place else _generated()))
+    texts = list(dict.fromkeys(lines(place) if place else _generated()))
     if not texts:
         raise UserError(f"--text {place}: no .csv or .txt file there has a line of more than {LONG} characters")
     Random(0).shuffle(texts)
@@ -98,13 +98,6 @@ def _documents(path: Path, texts: list[str]) -> Path:
     table = pa.table({"id": identifiers, "text": texts, "sha256": digests})
     pq.write_table(table, path, compression="zstd", row_group_size=10_000)
     return path
-
-
-def _lines(folder: Path) -> Iterator[str]:
-    for file in sorted(folder.rglob("*")):
-        if file.suffix in (".csv", ".txt"):
-            with open(file, encoding="utf-8", errors="replace") as lines:
-                yield from (line.strip() for line in lines if len(line) > LONG)
 
 
 def _generated() -> Iterator[str]:

@@ -29,7 +29,8 @@ DOCUMENT_SCHEMA = pa.schema(
         ("retracted", pa.bool_()),
         ("source_file", pa.string()),
         ("sha256", pa.string()),  # of the text in UTF-8
-        ("pmid", pa.int64()),
+        ("pmid", pa.int64()),  # all its names, as trace looks for them
+        ("pmcid", pa.int64()),
         ("doi", pa.string()),
         ("source_md5", pa.string()),  # of a full text's XML: what a takedown notice can be held against
     ]
@@ -53,9 +54,11 @@ def parts(folder: Path) -> list[Path]:
 
 
 def read_columns(part: Path, columns: Sequence[str], rows: int = 1000) -> Iterator[pa.RecordBatch]:
-    """The named columns, so many rows at a time."""
+    """The named columns, at most so many rows at a time, and never of two row groups: whoever writes long texts keeps
+    the groups small."""
     with pq.ParquetFile(part) as file:
-        yield from file.iter_batches(batch_size=rows, columns=list(columns))
+        for group in range(file.num_row_groups):
+            yield from file.iter_batches(rows, [group], list(columns))
 
 
 def document_hash(identifier: str, purpose: str) -> int:

@@ -1,7 +1,7 @@
 """The names of articles, ``pmid:123``, ``pmcid:PMC123`` and ``doi:10.…``, and the rows that carry them.
 
 An article has several names, and may stand in a corpus as an abstract, as a full text or as both. The columns ``pmid``,
-``pmcid`` (digits) and ``doi`` of a row hold its names; ``documents`` has no ``pmcid``, a full text's is in its ``id``.
+``pmcid`` (digits) and ``doi`` of a row hold its names.
 """
 
 import re

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from base import storage
 from base.errors import FAILED, UserError, run_command
-from data_prep.identifiers import Names, names_of, normal_form, read_names
+from data_prep.identifiers import TYPES, Names, names_of, normal_form, read_names
 
 EPILOG = """For each id, all that is known of the article: its documents, the abstract or the full text, by whichever of
 its names they go (file, licence, version, sha256 of the text), and each place of their tokens in the shards; or why and
@@ -29,7 +29,6 @@ dropped as its duplicate, and now takes its place unless its id is in the file a
 Copies of the old shards elsewhere, and models trained on them, are for you to find: note the hash of the old
 OUT/mds/train/index.json with what you train."""
 TOLD = {"documents": ["version", "license", "source_file", "sha256"], "dropped": ["reason", "source_file"]}
-NAMING = {"documents": ["pmid", "doi"], "dropped": ["pmid", "pmcid", "doi"]}  # besides the id
 PLACE = ["sequence", "offset", "tokens", "begin"]
 Row = dict[str, Any]
 
@@ -90,11 +89,11 @@ def trace(out: str, names: Sequence[str]) -> dict[str, Trace]:
 def _records(out: str, names: set[str]) -> list[Row]:
     """The documents and the dropped records that carry one of the names."""
     wanted, found = Names.of(names), []
-    for folder, columns in NAMING.items():
+    for folder, told in TOLD.items():
         carry = pc.is_in(pc.field("id"), value_set=pa.array(sorted(names)))
-        for kind in columns:
+        for kind in TYPES:
             carry |= wanted.in_column(kind, pc.field(kind))
-        found += _rows(out, folder, carry, [*columns, *TOLD[folder]])
+        found += _rows(out, folder, carry, [*TYPES, *told])
     return found
 
 

@@ -34,6 +34,8 @@ class LocalProcesses:
     def __init__(self, workers: int | None):
         self.workers = workers or cpus_here()
         self._pool: ProcessPoolExecutor | None = None
+        if self.workers == 1:  # this process is the worker
+            keep_to_one_cpu()
 
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], at_most: int | None = None
@@ -110,8 +112,16 @@ def cpus_here() -> int:
 
 
 def keep_to_one_cpu() -> None:
-    """Have the libraries that start threads of their own (tokenizers) leave the other CPUs to the other workers."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    """Have the libraries that start threads of their own leave the other CPUs to the other workers. To be called before
+    they are used: they count the CPUs once."""
+    os.environ |= {
+        "TOKENIZERS_PARALLELISM": "false",
+        "RAYON_NUM_THREADS": "1",  # tokenizers, rensa, gigatoken
+        "OMP_NUM_THREADS": "1",  # numpy's BLAS
+    }
+    import pyarrow
+
+    pyarrow.set_cpu_count(1)
 
 
 @contextmanager

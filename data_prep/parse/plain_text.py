@@ -20,6 +20,7 @@ from lxml.etree import _Element
 from data_prep.parse.refusal import Refused
 
 INVISIBLE = ("\u00ad", "\u200b", "\u2060", "\ufeff")  # soft hyphen, zero-width space, word joiner, BOM
+USUAL_SPACES = ("\u00a0", "\u2009", "\u200a", "\u202f", "\n")  # no-break, thin, hair, narrow no-break
 EXPONENT = re.compile(r"\s*[-+\u2212\u2013]?\s*\d")
 BINARY = {"msub": "_", "msup": "^", "munder": "_", "mover": "^", "mfrac": "/"}
 TERNARY = {"msubsup": "_^", "munderover": "_^"}
@@ -49,12 +50,17 @@ def normalise(text: str) -> str:
         # Four searches cost less than one split. In XML no other white space is ASCII.
         if not ("  " in text or "\n" in text or "\t" in text or "\r" in text):
             return text.strip(" ")
-    elif text.isprintable() and "  " not in text:  # no white space but U+0020, nothing invisible
-        return unicodedata.normalize("NFC", text).strip(" ")
     else:
-        for character in INVISIBLE:
-            text = text.replace(character, "")
+        regular = text.isprintable()  # no white space but U+0020, nothing invisible
+        if not regular:
+            for character in INVISIBLE:
+                text = text.replace(character, "")
+            for character in USUAL_SPACES:
+                text = text.replace(character, " ")
+            regular = text.isprintable()
         text = unicodedata.normalize("NFC", text)
+        if regular and "  " not in text:
+            return text.strip(" ")
     return " ".join(text.split())
 
 

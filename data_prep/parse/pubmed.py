@@ -25,7 +25,7 @@ from data_prep.parse.pubmed_record import AbstractRules, Deletion, Record
 from data_prep.parse.pubmed_tree import SAFE, read_child, refuse_fatal, tree_of
 from data_prep.parse.refusal import Refused
 
-CHUNK = 1 << 18  # bytes of XML given to the parser at a time
+CHUNK = 1 << 16  # bytes of XML given to the parser at a time; malloc takes and returns larger pieces page by page
 HEAD = 1 << 16  # the declaration, the document type and the root must lie in so many bytes
 RECORD_LIMIT = 64 << 20  # bytes between two ends of records; the largest real ones are below 2 MB
 ROOTS = ("PubmedArticleSet", "PubmedBookArticleSet", "MedlineCitationSet")  # the last until 2016
@@ -142,23 +142,22 @@ def _read_as_bytes(opening: bytes, chunks: Iterator[bytes], rules: AbstractRules
     """Cut the file at the children of its root: from a start tag to the first end tag of that name."""
     ending = b"</" + opening[opening.rindex(b"<") + 1 :]
     end_of_root = re.compile(rb"\s*+" + ending)
-    data, at, searched, last = bytearray(), len(opening), 0, b""
+    data, at, searched, checked = bytearray(), len(opening), 0, len(opening)
     for chunk in chunks:
         data += chunk
-        certain = _has_plain_tags_only(chunk if last else chunk[len(opening) :])
-        certain = certain and _has_plain_tags_only(last + chunk[:1])
-        last = chunk[-1:]
+        certain = _has_plain_tags_only(data, checked)
         while certain and (child := CHILD.match(data, at)):
-            end_tag = b"</" + child[2] + b">"
+            name = child[2]
+            end_tag = b"</" + name + b">"
             end = data.find(end_tag, max(child.end(), searched))
             if end < 0:  # it ends in a later chunk
                 searched = max(len(data) - len(end_tag), 0)
                 break
             piece = bytes(data[child.start(1) : end + len(end_tag)])
-            record = _read_from_bytes(piece, rules) if child[2] in WITH_BYTE_FORM else None
+            record = _read_from_bytes(piece, rules) if name in WITH_BYTE_FORM else None
             if record is not None:
                 yield record
-            elif piece.count(b"<" + child[2]) == 1:
+            elif piece.count(b"<" + name) == 1:
                 for element in tree_of(opening + piece + ending):
                     yield from read_child(element, rules)
             else:  # perhaps one inside another, and the end tag is the inner one's
@@ -171,20 +170,23 @@ def _read_as_bytes(opening: bytes, chunks: Iterator[bytes], rules: AbstractRules
             yield from _read_as_tree(chain((opening + data[at:],), chunks), rules)
             return
         del data[:at]
-        at, searched = 0, max(searched - at, 0)
+        at, searched, checked = 0, max(searched - at, 0), max(len(data) - 1, 0)
         if len(data) > RECORD_LIMIT:
             raise Refused(f"more than {RECORD_LIMIT >> 20} MB without the end of a record")
     if end_of_root.match(data) is None:
         yield from _read_as_tree((opening + data,), rules)
 
 
-def _has_plain_tags_only(data: bytes) -> bool:
+def _has_plain_tags_only(data: bytearray, begin: int) -> bool:
     """Whether there is no comment, processing instruction or CDATA section, and no space before a tag's end."""
-    codes = np.frombuffer(data, dtype=np.uint8)
-    first, second = codes[:-1], codes[1:]
-    strange = ((second == ord("!")) | (second == ord("?"))) & (first == ord("<"))
-    spaced = (second == ord(">")) & (first <= ord(" "))
-    return not (strange.any() or spaced.any())
+    for mark in (b"!", b"?"):
+        at = data.find(mark, begin)
+        while at >= 0:
+            if at > begin and data[at - 1] == ord("<"):
+                return False
+            at = data.find(mark, at + 1)
+    codes = np.frombuffer(data, dtype=np.uint8, offset=begin)
+    return not ((codes[1:] == ord(">")) & (codes[:-1] <= ord(" "))).any()
 
 
 def _read_from_bytes(piece: bytes, rules: AbstractRules) -> Record | None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Labels = Literal["keep", "drop"]
@@ -45,10 +45,10 @@ class Record:
     vernacular_title: str = ""
     abstract: str = ""
     truncated: bool = False
-    languages: list[str] = field(default_factory=list)
+    languages: tuple[str, ...] = ()
     journal: str = ""
     year: int | None = None
-    types: list[str] = field(default_factory=list)
+    types: tuple[str, ...] = ()
     retracted: bool = False
     concern: bool = False
     pmcid: int | None = None

@@ -46,6 +46,7 @@ SAFE: dict[str, Any] = {
     "huge_tree": True,
     "recover": True,
 }
+PARSER = etree.XMLParser(**SAFE)  # making one takes longer than reading a title with it
 
 
 def tree_of(xml: bytes) -> _Element:
@@ -54,9 +55,8 @@ def tree_of(xml: bytes) -> _Element:
     Raises:
         Refused: it cannot be held as a tree, for being too deep.
     """
-    parser = etree.XMLParser(**SAFE)
-    root = etree.fromstring(xml, parser)
-    refuse_fatal(parser.error_log)
+    root = etree.fromstring(xml, PARSER)
+    refuse_fatal(PARSER.error_log)
     return root
 
 
@@ -120,7 +120,7 @@ def _article(record: Record, article: _Element, rules: AbstractRules) -> None:
         elif tag == "Abstract":
             record.abstract, record.truncated = join_sections(sections_of(child), rules.labels)
         elif tag == "Language":
-            record.languages.append(normalise(child.text or ""))
+            record.languages += (normalise(child.text or ""),)
         elif tag == "PublicationTypeList":
             _add_types(record, child)
         elif tag == "ArticleDate":
@@ -145,7 +145,7 @@ def add_links(record: Record, links: _Element) -> None:
 def _add_types(record: Record, parent: _Element) -> None:
     for kind in parent.iterchildren("PublicationType"):
         text = normalise(kind.text or "")
-        record.types.append(text)
+        record.types += (text,)
         record.retracted = record.retracted or kind.get("UI") == RETRACTED_UI or text == RETRACTED_TYPE
 
 
@@ -181,7 +181,7 @@ def _book(element: _Element, rules: AbstractRules) -> Record:
     record.vernacular_title = title_of(plain_text(document.find("VernacularTitle")))
     if abstract is not None:
         record.abstract, record.truncated = join_sections(sections_of(abstract), rules.labels)
-    record.languages = [normalise(child.text or "") for child in document.iterchildren("Language")]
+    record.languages = tuple(normalise(child.text or "") for child in document.iterchildren("Language"))
     _add_types(record, document)
     _add_identifiers(record, document)
     _add_identifiers(record, element.find("PubmedBookData"))

@@ -1,6 +1,8 @@
 """Parsed records as rows of Parquet: one schema for PubMed's citations, one for full texts."""
 
-from collections.abc import Callable, Iterable
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,8 +62,11 @@ PMC = pa.schema(
 )
 NOT_UNUSABLE = ("article", "not_fetched", "gone")  # kinds of full text: all others are faults of what was given
 NAMED_AT_MOST = 20  # unusable records of a file that are named on the screen and in the ledger
-CITATIONS_A_GROUP = 5000  # written at a time: what bounds a worker's memory
+# Rows are written in groups of at most so many and, but for the last one in it, so many characters of text. The next
+# stage reads a group at a time: this is what bounds its memory as well.
+CITATIONS_A_GROUP = 2000
 ARTICLES_A_GROUP = 200
+CHARACTERS_A_GROUP = 16 << 20
 
 
 @dataclass
@@ -100,8 +105,21 @@ def write_citations(records: Iterable[Record | Deletion], path: Path) -> Counts:
                     counts.add_unusable(f"#{row}", "a citation without a PMID, or with one that is no number")
             yield record
 
-    _write(counted(), PUBMED, _citations, CITATIONS_A_GROUP, path)
+    with _without_collector():
+        _write(counted(), PUBMED, _citations, CITATIONS_A_GROUP, "abstract", path)
     return counts
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """No record refers back to itself: to look for cycles among the thousands that wait is work for nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def write_articles(articles: Iterable[Article], path: Path) -> Counts:
@@ -117,22 +135,25 @@ def write_articles(articles: Iterable[Article], path: Path) -> Counts:
                 counts.add_unusable(article.place, "an article with neither a PMCID nor a DOI")
             yield article
 
-    _write(counted(), PMC, _articles, ARTICLES_A_GROUP, path)
+    _write(counted(), PMC, _articles, ARTICLES_A_GROUP, "text", path)
     return counts
 
 
 def _write(
-    rows: Iterable[Any], schema: pa.Schema, table: Callable[[list[Any]], pa.Table], group: int, path: Path
+    rows: Iterable[Any], schema: pa.Schema, table: Callable[[list[Any]], pa.Table], group: int, longest: str, path: Path
 ) -> None:
+    """Write a file; ``longest`` is the field with the text."""
+    characters = 0
     # Texts are all different; a dictionary of them would be built only to be given up.
     few = [name for name in ("kind", "language", "journal", "license") if name in schema.names]
     with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, use_dictionary=few) as writer:
         waiting: list[Any] = []
         for row in rows:
             waiting.append(row)
-            if len(waiting) == group:
+            characters += len(getattr(row, longest, ""))
+            if len(waiting) == group or characters >= CHARACTERS_A_GROUP:
                 writer.write_table(table(waiting))
-                waiting = []
+                waiting, characters = [], 0
         if waiting:
             writer.write_table(table(waiting))
 

@@ -83,6 +83,7 @@ def documents(rows: pa.RecordBatch, texts: list[str], digests: list[str], source
         "source_file": [source_file] * number,
         "sha256": digests,
         "pmid": rows["pmid"],
+        "pmcid": rows["pmcid"],
         "doi": rows["doi"],
         "source_md5": rows["md5"],
     }

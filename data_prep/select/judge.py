@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from base.storage import write_aside
-from data_prep.documents import DOCUMENT_SCHEMA
+from data_prep.documents import DOCUMENT_SCHEMA, read_columns
 from data_prep.identifiers import Names
 from data_prep.schema import Select
 from data_prep.select import abstracts, boilerplate, full_texts, near_duplicates, quality
@@ -35,7 +35,7 @@ from data_prep.select.reasons import CODES, KEPT
 from data_prep.select.words import Words, words_of
 
 RULES: dict[str, ModuleType] = {"pubmed": abstracts, "pmc": full_texts}
-ROWS = {"pubmed": 2000, "pmc": 200}  # at a time: a few megabytes of text
+ROWS = {"pubmed": 1000, "pmc": 200}  # at a time: a few megabytes of text
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,11 @@ def judge_file(task: JudgeTask) -> None:
     """Look at every record that identifiers have left over."""
     judging = _Judging(task)
     with (
-        pq.ParquetFile(task.file.rows) as file,
         write_aside(documents_path(task.folder, task.file.part)) as aside,
         pq.ParquetWriter(aside, DOCUMENT_SCHEMA, compression="zstd", compression_level=1) as writer,
     ):
         first = 0
-        for batch in file.iter_batches(batch_size=ROWS[task.file.source], columns=judging.rules.COLUMNS):
+        for batch in read_columns(task.file.rows, judging.rules.COLUMNS, ROWS[task.file.source]):
             documents = judging.batch(batch, first)
             if len(documents):
                 writer.write_table(documents)

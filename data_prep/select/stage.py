@@ -38,7 +38,7 @@ from data_prep.select.reasons import CODES, KEPT
 from data_prep.select.write import WriteTask, Written, make_ledger, write_file
 from data_prep.stage import Job, Stage, digest, discard, remove
 
-VERSION = 3  # raise it when a rule changes
+VERSION = 4  # raise it when a rule changes
 DUPLICATES, CONTAMINATION = "duplicates.json", "contamination.json"
 CONTAMINATED = (CODES["contaminated_ngram"], CODES["contaminated_pmid"])
 BENCHMARKS = "benchmarks.npz"  # in the folder of what was judged
@@ -69,7 +69,7 @@ def run(job: Job) -> dict[str, Any]:
     say(f"select: {total['kept']} documents from {total['in']} records" + (f"; dropped {drops}" if drops else ""))
     if unknown:
         shown = ", ".join(unknown[:UNKNOWN_SHOWN]) + ", …" * (len(unknown) > UNKNOWN_SHOWN)
-        say(f"select: {len(unknown)} ids of select.exclude name no record: {shown}")
+        say(f"select: {len(unknown)} of the ids in select.exclude name no record: {shown}")
     return total
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from base.storage import write_aside
-from data_prep.documents import DOCUMENT_SCHEMA, DROPPED_SCHEMA
+from data_prep.documents import DOCUMENT_SCHEMA, DROPPED_SCHEMA, read_columns
 from data_prep.identifiers import TYPES, name_of
 from data_prep.select.judge import ROWS, documents_path, noted
 from data_prep.select.keys import ParsedFile
@@ -58,12 +58,12 @@ def write_file(task: WriteTask) -> Written:
 def _write_documents(task: WriteTask, kept: NDArray[np.bool_]) -> None:
     path = task.documents / f"{task.file.part}.parquet"
     with (
-        pq.ParquetFile(documents_path(task.folder, task.file.part)) as file,
         write_aside(path) as aside,
         pq.ParquetWriter(aside, DOCUMENT_SCHEMA, compression="zstd", compression_level=1) as writer,
     ):
         first = 0
-        for batch in file.iter_batches(batch_size=ROWS[task.file.source]):
+        judged = documents_path(task.folder, task.file.part)
+        for batch in read_columns(judged, DOCUMENT_SCHEMA.names, ROWS[task.file.source]):
             chosen = batch.filter(pa.array(kept[first : first + batch.num_rows]))
             if chosen.num_rows:
                 writer.write_batch(chosen)

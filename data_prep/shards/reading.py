@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from base.errors import UserError
 from base.storage import local_copy
+from data_prep.shards import streaming_codecs as streaming
+from data_prep.shards.mds import encoding, stored
 
 
 class Damaged(UserError):
@@ -25,23 +27,22 @@ def read_shard(location: str, entry: dict[str, Any], sequence_length: int, folde
     Raises:
         Damaged: bytes, hashes or the number of sequences differ.
     """
-    from streaming.base.compression import decompress
-    from streaming.base.format.mds.encodings import mds_decode
-    from streaming.base.hashing import get_hash
-
-    stored = entry["zip_data"] or entry["raw_data"]
+    file = stored(entry)
     with local_copy(location, folder) as path:
         data = path.read_bytes()
-    if len(data) != stored["bytes"]:
-        raise Damaged(f"{location}: {len(data)} bytes, but the index says {stored['bytes']}")
-    for algorithm, value in stored["hashes"].items():
-        if get_hash(algorithm, data) != value:
+    if len(data) != file["bytes"]:
+        raise Damaged(f"{location}: {len(data)} bytes, but the index says {file['bytes']}")
+    for algorithm, value in file["hashes"].items():
+        if streaming.hashing().get_hash(algorithm, data) != value:
             raise Damaged(f"{location}: its {algorithm} is not the one in the index")
     if entry["zip_data"]:
-        data = decompress(entry["compression"], data)
+        data = streaming.compression().decompress(entry["compression"], data)
     samples = int(np.frombuffer(data, np.uint32, 1)[0])
     if samples != entry["samples"]:
         raise Damaged(f"{location}: holds {samples} sequences, but the index says {entry['samples']}")
     offsets = np.frombuffer(data, np.uint32, samples + 1, 4).tolist()
-    encoding = f"ndarray:uint16:{sequence_length}"
-    return np.stack([mds_decode(encoding, data[begin:end]) for begin, end in pairwise(offsets)])
+    decode, form = streaming.encodings().mds_decode, encoding(sequence_length)
+    sequences = np.empty((samples, sequence_length), dtype=np.uint16)
+    for number, (begin, end) in enumerate(pairwise(offsets)):
+        sequences[number] = decode(form, data[begin:end])
+    return sequences

@@ -1,10 +1,10 @@
 """Stage ``shards``: documents → packed sequences of token ids in MDS (``OUT/mds/{train,val}``), ``OUT/mds/card.json``.
 
 A shard holds a fixed number of sequences, so its bytes depend on its place alone, and any number of workers writes the
-same files. Streaming's own writer makes each shard; its entries are then put together into one ``index.json`` a split.
-Beside it lies ``doc_ids.parquet`` (see ``doc_ids.py``). The names of ``card.json`` are in :func:`_card`; the training
-refuses shards whose tokenizer is not the one it is given. With which engine the ids were made stands in the summary
-alone: they are the same with each, and so are the bytes of ``card.json``.
+same files: those of Streaming's own writer (``mds.py``). One ``index.json`` a split holds their entries; beside it lies
+``doc_ids.parquet`` (see ``doc_ids.py``). The names of ``card.json`` are in :func:`_card`; the training refuses shards
+whose tokenizer is not the one it is given. The engine that made the ids stands in the summary alone: they are the
+same with each, and so are the bytes of ``card.json``.
 """
 
 import json
@@ -31,7 +31,6 @@ from data_prep.tokenizer.training import END_OF_TEXT, load_tokenizer
 VERSION = 3
 FOLDER, CARD = "mds", "card.json"
 HEADER = 4096  # bytes of a shard that are neither samples nor their offsets, at most
-SHARDS_A_WORKER = 4  # importing Streaming takes seconds: a further process must be worth it
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def run(job: Job) -> dict[str, Any]:
         per_shard = max(1, (settings.size_limit - HEADER) // (2 * settings.max_seq_len + 4))
         tasks[split] = [
             ShardTask(
-                work / split / f"{number:05d}", work / split, first, min(first + per_shard, layout.sequences),
+                work / split, number, first, min(first + per_shard, layout.sequences),
                 settings.max_seq_len, eos, settings.size_limit, tuple(sorted(settings.hashes)), settings.compression,
             )
             for number, first in enumerate(range(0, layout.sequences, per_shard))
@@ -65,8 +64,7 @@ def run(job: Job) -> dict[str, Any]:
     if waiting:
         _gather(job, [ids_path(tokens, part) for part in part_files], [work / split for split in layouts])
     with progress("shards, write", sum(task.last - task.first for task in waiting), "sequences") as advance:
-        at_most = -(-len(waiting) // SHARDS_A_WORKER)
-        for index, _ in job.executor.map(write_shard, waiting, at_most):
+        for index, _ in job.executor.map(write_shard, waiting):
             advance(waiting[index].last - waiting[index].first)
 
     card = _card(job, layouts, tokenizer_hash, tokenizer.get_vocab_size(), eos, added)
@@ -76,7 +74,7 @@ def run(job: Job) -> dict[str, Any]:
             (folder / split).mkdir()
             write_doc_ids(layout, identifiers, folder / split / DOC_IDS)
         for split in layouts:  # last: what was moved is written anew when this run is killed
-            entries = [place_shard(task, number, folder / split) for number, task in enumerate(tasks[split])]
+            entries = [place_shard(task, folder / split) for task in tasks[split]]
             _write_json(folder / split / "index.json", {"version": 2, "shards": entries})
         _write_json(folder / CARD, card)
     discard(work)

@@ -8,8 +8,6 @@ well; if one document differs, the whole file is done with it, and the run says 
 """
 
 import json
-import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -117,8 +115,6 @@ def _note(folder: Path, part: Path) -> Path:
 
 def tokenise_part(task: TokeniseTask) -> Tokenised:
     """Tokenise one file of documents."""
-    if multiprocessing.parent_process() is not None:
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would fight with the other workers
     reference, fast, why = load_encoders(task.tokenizer, task.sha256)
     if reference.vocab_size > LARGEST + 1:
         raise UserError(f"{task.tokenizer}: {reference.vocab_size} entries do not fit into 16 bits")

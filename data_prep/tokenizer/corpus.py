@@ -86,9 +86,9 @@ class Corpus:
 def _rows(part: Path, sources: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """``id`` and ``text`` of the documents of these sources."""
     with pq.ParquetFile(part) as file:
-        groups = _groups_of(file, sources)
-        for rows in file.iter_batches(ROWS, groups, ["id", "source", "text"]):
-            yield rows.filter(pc.is_in(rows["source"], pa.array(sources)))
+        for group in _groups_of(file, sources):
+            for rows in file.iter_batches(ROWS, [group], ["id", "source", "text"]):
+                yield rows.filter(pc.is_in(rows["source"], pa.array(sources)))
 
 
 def _groups_of(file: pq.ParquetFile, sources: Sequence[str]) -> list[int]:

@@ -29,7 +29,7 @@ from data_prep.documents import DOCUMENTS, DROPPED, LEDGER
 from data_prep.select.stage import CONTAMINATION, DUPLICATES
 from data_prep.shards.doc_ids import DOC_IDS
 from data_prep.shards.packing import SPLITS
-from data_prep.shards.stage import CARD, SHARDS_A_WORKER
+from data_prep.shards.stage import CARD
 from data_prep.shards.stage import FOLDER as MDS
 from data_prep.stage import Job, Stage, remove
 from data_prep.tokenizer.stage import FOLDER as TOKENIZER
@@ -145,7 +145,7 @@ def _check_shards(
         everything = [check for split in SPLITS for check in checks[split]]
         found: dict[int, ShardFound] = {}
         with progress("verify, shards", len(everything), "shards") as advance:
-            for number, shard in job.executor.map(check_shard, everything, -(-len(everything) // SHARDS_A_WORKER)):
+            for number, shard in job.executor.map(check_shard, everything):
                 found[number] = shard
                 advance(1)
     pieces: dict[str, list[tuple[int, NDArray[np.uint16]]]] = {}

@@ -29,8 +29,18 @@ def open_what_is_not_there(number: int) -> None:
     Path(f"/nowhere/{number}").read_bytes()
 
 
-def threads_of_tokenizers(_: int) -> str | None:
-    return os.environ.get("TOKENIZERS_PARALLELISM")
+def threads_at_most(_: int) -> tuple[str | None, str | None, int, int]:
+    """What tokenizers, rensa and pyarrow are told, and by how many threads rensa's work makes the process grow."""
+    import numpy as np
+    import pyarrow as pa
+    from rensa import RMinHash
+
+    before = len(os.listdir("/proc/self/task"))
+    offsets = np.arange(0, 100_001, 10, dtype=np.uint64)
+    RMinHash.digest_matrix_from_flat_token_hashes(np.arange(100_000, dtype=np.uint64), offsets, 112, 1)
+    threads = len(os.listdir("/proc/self/task")) - before
+    told = [os.environ.get(name) for name in ("TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS")]
+    return (*told, pa.cpu_count(), threads)
 
 
 def test_every_task_is_done_once_in_other_processes(processes: LocalProcesses) -> None:
@@ -44,7 +54,8 @@ def test_one_worker_is_this_process(processes: LocalProcesses) -> None:
 
 
 def test_a_worker_keeps_to_one_cpu(processes: LocalProcesses) -> None:
-    assert [value for _, value in processes.map(threads_of_tokenizers, range(2))] == ["false", "false"]
+    for _, (tokenizers, rayon, arrow, threads) in processes.map(threads_at_most, range(2)):
+        assert (tokenizers, rayon, arrow) == ("false", "1", 1) and threads <= 1
 
 
 def test_without_a_number_there_is_a_worker_for_each_cpu_of_this_process() -> None:

@@ -117,13 +117,13 @@ def test_shards_killed_again_and_again_end_with_the_same_bytes(whole: Path, tmp_
     shutil.rmtree(out / "mds")
 
     def written() -> int:
-        return len(list(out.glob("work/shards-*/*/0????")))
+        return len(list(out.glob("work/shards-*/*/shard.*.json")))
 
     moments: list[Callable[[], bool]] = [
         lambda: any(out.glob("work/shards-*/keys/*")),
         lambda: any(out.glob("work/shards-*/train/*.npy")),
         lambda: written() >= 1,
-        lambda: any(out.glob("work/shards-*/*/.0????.part")) and written() >= 3,
+        lambda: any(out.glob("work/shards-*/*/.shard.*.part")) and written() >= 3,
         lambda: written() >= 6,
         lambda: any(out.glob(".mds.building/*")),
         lambda: any(out.glob(".mds.building/*/shard*")),

@@ -69,7 +69,7 @@ def test_a_document_is_title_and_abstract_with_its_facts(tmp_path: Path) -> None
     assert row == {
         "id": "pmid:12", "source": "pubmed", "version": 1, "title": "Head.", "text": "Head.\nBody & more.",
         "language": "eng", "license": None, "year": 1998, "journal": "Journal of Tests", "types": [],
-        "retracted": False, "source_file": "a.xml", "pmid": 12, "doi": None, "source_md5": None,
+        "retracted": False, "source_file": "a.xml", "pmid": 12, "pmcid": None, "doi": None, "source_md5": None,
     }  # fmt: skip
 
 

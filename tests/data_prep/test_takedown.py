@@ -123,7 +123,7 @@ def test_lines_that_hold_no_name_are_all_told_before_anything_is_done(inputs: Pa
 
 def test_names_of_no_record_are_said(inputs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     select(inputs, tmp_path, "pmid:1\npmid:999\ndoi:10.9/none\npmcid:PMC11")
-    assert "select: 2 ids of select.exclude name no record: pmid:999, doi:10.9/none\n" in capfd.readouterr().err
+    assert "select: 2 of the ids in select.exclude name no record: pmid:999, doi:10.9/none\n" in capfd.readouterr().err
 
 
 def test_any_name_finds_all_records_of_an_article(whole: Path) -> None:
