@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,9 +59,8 @@ class LocalProcesses:
                 for future in ended:
                     yield running.pop(future), self.outcome(future).get()
         finally:
-            for future in running:
-                future.cancel()
-            wait(running)
+            if running:
+                self.close()  # cancels too; futures that are cancelled here while a pool breaks may never be done
 
     def submit(self, function: Callable[[T], R], task: T) -> "Future[Outcome[R]]":
         """Give a task to the processes. What the future holds is read with :meth:`outcome`.
@@ -73,9 +73,10 @@ class LocalProcesses:
             context: Any = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
         try:
-            return self._pool.submit(attempt, function, task)
+            with _interrupts_held():
+                return self._pool.submit(attempt, function, task)
         except BrokenProcessPool:
-            self._pool = None
+            self.close()
             raise UserError(KILLED) from None
 
     def outcome(self, future: "Future[Outcome[R]]") -> Outcome[R]:
@@ -83,7 +84,7 @@ class LocalProcesses:
         try:
             return future.result()
         except BrokenProcessPool:
-            self._pool = None
+            self.close()
             return Outcome(None, UserError(KILLED))
 
     def kill(self) -> None:
@@ -121,6 +122,16 @@ def keep_to_one_cpu() -> None:
     import pyarrow
 
     pyarrow.set_cpu_count(1)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C comes when the block has ended. Workers that start in it never see one, for they inherit that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker() -> None:

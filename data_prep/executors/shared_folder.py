@@ -104,9 +104,8 @@ class SharedFolder:
                 for future in wait(own, seconds, FIRST_COMPLETED).done:
                     yield own.pop(future), self._processes.outcome(future).get()
         finally:
-            for future in own:
-                future.cancel()
-            wait(own)
+            if own:
+                self._processes.close()
             self._take_back()
 
     def close(self, well: bool = False) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from made import HEAD, YAML, article, documents, ledger, prepare, pubmed_file
+from made import BOTH, HEAD, YAML, article, documents, ledger, prepare, pubmed_file
 
 from base.errors import PartlyRefused, UserError
 from data_prep.download.sample import write_sample
@@ -170,7 +170,7 @@ def limited(size: int) -> None:
 @pytest.mark.parametrize("size", [4_000, 20_000, 60_000])
 def test_a_full_disk_is_a_clear_error_and_leaves_nothing_that_counts_as_whole(tmp_path: Path, size: int) -> None:
     command = [sys.executable, "-m", "data_prep", YAML, "pubmed=sample", f"out={tmp_path}", "executor.workers=1"]
-    command += ["sample.citations=600", "download", "parse", "select", "tokenizer"]
+    command += ["sample.citations=600", *BOTH, "download", "parse", "select", "tokenizer"]
     run = subprocess.run(command, preexec_fn=lambda: limited(size), capture_output=True, text=True, timeout=120)
     assert run.returncode == 2 and "cannot be written" in run.stderr and "Traceback" not in run.stderr, run.stderr
     again = subprocess.run(command, capture_output=True, text=True, timeout=120)

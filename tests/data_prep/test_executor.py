@@ -1,6 +1,10 @@
 """Tasks in processes: failures come back as they are, and nothing runs on behind them."""
 
+import contextlib
 import os
+import signal
+import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -82,6 +86,33 @@ def test_an_exception_that_cannot_travel_is_not_taken_for_a_killed_worker(proces
     with pytest.raises(TaskFailed, match="NeedsTwo: left right") as raised:
         list(processes.map(fail_strangely, range(4)))
     assert "in fail_strangely" in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize("after", [0.05, 0.4])
+def test_ctrl_c_ends_a_run_whose_workers_are_only_starting(tmp_path: Path, after: float) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import contextlib, far_tasks\n"
+        "from data_prep.executors.local import LocalProcesses\n"
+        "if __name__ == '__main__':\n"
+        "    with contextlib.closing(LocalProcesses(2)) as processes:\n"
+        "        print('ready', flush=True)\n"
+        "        list(processes.map(far_tasks.double_slowly, range(600)))\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    run = subprocess.Popen(
+        [sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+    assert run.stdout is not None and run.stdout.readline() == "ready\n"
+    time.sleep(after)
+    os.killpg(run.pid, signal.SIGINT)  # as the terminal does: to the workers as well
+    try:
+        _, messages = run.communicate(timeout=20)
+        assert run.returncode != 0 and "KeyboardInterrupt" in messages
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
 
 
 def test_a_killed_worker_is_told_and_the_next_tasks_have_new_ones() -> None:

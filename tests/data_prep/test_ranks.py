@@ -174,6 +174,6 @@ def test_killed_ranks_leave_the_bytes_of_one_process(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_other_ranks_end_with_1_when_rank_0_has_failed(tmp_path: Path) -> None:
-    first, second = (launch(tmp_path, rank, "select.languages=[xxx]") for rank in range(2))
+    first, second = (launch(tmp_path, rank, "select.quality.min_words=9999") for rank in range(2))
     assert "no document is left" in first.communicate(timeout=60)[1] and first.returncode == 2
     assert "error of rank 0" in second.communicate(timeout=60)[1] and second.returncode == 1

@@ -174,7 +174,7 @@ def test_the_bytes_are_those_of_one_process_with_a_node_and_the_command_killed_o
     for line in run.stderr:
         if line.startswith("parse …"):
             parsed = out / "work" / "parsed"
-            while len(list(parsed.glob("*.json"))) < 3:
+            while len(list(parsed.rglob("*.json"))) < 3:
                 assert run.poll() is None
                 time.sleep(0.01)
             cluster.kill("two")
