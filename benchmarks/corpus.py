@@ -9,7 +9,8 @@ pipeline   CPU-seconds of the stages parse, select and shards over four files wi
            boilerplate, ledger, hashes.
 workers    wall seconds of the same stages over four files, with one worker and with two, rounds in turn. The workers'
            start is in them.
-growth     CPU-seconds a citation with one process for 1, 4 and 16 times the input.
+growth     CPU-seconds a citation with one process for 1, 4 and 16 times the input. What is done once, and a tokenizer
+           that has yet to meet most words, make the smallest the dearest; the bar is for what gets dearer.
 memory     peak resident memory of each stage, in a process of its own that does the work of a worker too: with files of
            7,500 and of 30,000 citations, and with ``--articles`` also with a container of 20,000 full texts made from
            those (articles.py; 2 GB of XML).
@@ -122,13 +123,13 @@ def growth(write: Write, folder: Path) -> dict[str, Any]:
         write(folder / f"in{times}", times * unit, unit)
         runs = [_in_process(_ours, folder / f"in{times}", folder / f"{times}-{number}", 1) for number in range(2)]
         cost[times] = min(one["cpu"] for one in runs) / (times * unit)
-    spread = max(cost.values()) / min(cost.values()) - 1
+    dearer = max(cost[16] / min(cost[1], cost[4]), cost[4] / cost[1]) - 1
     return {
         "us_per_citation": {str(times): round(1e6 * one, 1) for times, one in cost.items()},
         "citations": {str(times): times * unit for times in cost},
-        "spread": round(spread, 3),
+        "dearer": round(dearer, 3),
         "bar": 0.10,
-        "bar_met": spread <= 0.10,
+        "bar_met": dearer <= 0.10,
     }
 
 

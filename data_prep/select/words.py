@@ -48,12 +48,16 @@ class Words:
 def words_of(texts: Sequence[str]) -> Words:
     """The words of each text.
 
-    What it returns takes about 1.2 bytes for a byte of text; beside it, memory goes to 20 bytes for each byte of the
-    longest text or of a quarter of a MB, whichever is more.
+    What it returns takes about 1.2 bytes for a byte of text; beside it, memory goes to 20 bytes for each byte of a
+    slice.
     """
     hashes, counts = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
     for encoded in utf8_slices(texts):
-        hashed, counted = _hash(encoded)
+        if len(encoded) == 1:  # perhaps a long one
+            hashed = np.concatenate([_hash([piece])[0] for piece in _pieces(encoded[0])])
+            counted = np.array([len(hashed)])
+        else:
+            hashed, counted = _hash(encoded)
         hashes.append(hashed)
         counts.append(counted)
     return Words(np.concatenate(hashes), np.concatenate([[0], np.cumsum(np.concatenate(counts))]))
@@ -135,6 +139,18 @@ def utf8_slices(texts: Sequence[str]) -> Iterator[list[bytes]]:
         size += len(encoded) + 1
     if gathered:
         yield gathered
+
+
+def _pieces(text: bytes) -> Iterator[bytes]:
+    """A text cut at spaces into slices; what has no space for so long stays whole."""
+    begin = 0
+    while len(text) - begin > SLICE:
+        end = text.rfind(b" ", begin, begin + SLICE)
+        if end < 0 and (end := text.find(b" ", begin + SLICE)) < 0:
+            break
+        yield text[begin:end]
+        begin = end + 1
+    yield text[begin:]
 
 
 def _hash(encoded: list[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

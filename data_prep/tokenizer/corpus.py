@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from data_prep.documents import document_hash, is_validation
 from data_prep.schema import Tokenizer as Settings
+from data_prep.tokenizer.encoding import pieces
 
 ROWS = 1000  # read at a time
 MEASURED_DOCUMENTS = 2000  # of a source, at most, on which the rates are measured
@@ -59,7 +60,7 @@ class Corpus:
             for rows, texts in self.choice.texts(part):
                 advance(rows)
                 self.taken += pc.sum(pc.binary_length(texts)).as_py() or 0
-                yield texts.to_pylist()
+                yield [piece for text in texts.to_pylist() for piece in pieces(text)]
 
     def held_out(self, source: str) -> list[str]:
         """Documents of the validation split, from the first files that have some."""
@@ -76,7 +77,7 @@ class Corpus:
             for rows in _rows(part, (source,)):
                 for name, text in zip(rows["id"].to_pylist(), rows["text"], strict=True):
                     if wanted(name):
-                        texts.append(text.as_py())
+                        texts.append(text.as_py()[:MEASURED_BYTES])  # a whole book would take gigabytes
                         size += len(texts[-1].encode())
                         if len(texts) == MEASURED_DOCUMENTS or size >= MEASURED_BYTES:
                             return texts

@@ -7,6 +7,8 @@ also compares a sample of it with the reference (:func:`data_prep.shards.tokenis
 """
 
 import json
+import re
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +27,8 @@ Lengths = NDArray[np.int32]
 # gigatoken remembers every word that it has met. Text with many new ones makes it grow without end, so it is loaded
 # again when the process has grown by so many bytes; that costs a tenth of a second.
 REMEMBERED = 200 << 20
+PIECE = 1 << 20  # characters given to tokenizers at a time: what it returns takes a hundred times as much memory
+LONE_SPACE = re.compile(r"(?<=\S) (?=\S)")
 # First and last code points of the ranges in which gigatoken 0.10.0 sees letters or digits and tokenizers 0.21.4 does
 # not; a test goes through all of Unicode.
 UNLIKE = (
@@ -57,8 +61,14 @@ class Reference:
 
     def encode(self, texts: pa.Array) -> tuple[Ids, Lengths]:
         """See :class:`Encoder`; several threads, unless ``TOKENIZERS_PARALLELISM`` is false."""
-        encodings = self._tokenizer.encode_batch_fast(texts.to_pylist(), add_special_tokens=False)
-        return _joined([np.array(encoding.ids, dtype=np.uint32) for encoding in encodings])
+        ids = [np.empty(0, dtype=np.uint32)]
+        lengths = np.zeros(len(texts), dtype=np.int32)
+        for batch in _batches(texts.to_pylist()):
+            encodings = self._tokenizer.encode_batch_fast([piece for _, piece in batch], add_special_tokens=False)
+            for (number, _), encoding in zip(batch, encodings, strict=True):
+                ids.append(np.array(encoding.ids, dtype=np.uint32))
+                lengths[number] += len(ids[-1])
+        return np.concatenate(ids), lengths
 
 
 class Gigatoken:
@@ -100,6 +110,30 @@ class Gigatoken:
         for row in unlike:
             by_document[row] = self._reference.encode(texts.slice(row, 1))[0]
         return _joined(by_document)
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
+    """The texts, or pieces of long ones, with the number of the text: about PIECE characters at a time."""
+    batch: list[tuple[int, str]] = []
+    size = 0
+    for number, text in enumerate(texts):
+        for piece in pieces(text):
+            batch.append((number, piece))
+            size += len(piece)
+            if size >= PIECE:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def pieces(text: str) -> Iterator[str]:
+    """A long text cut before spaces that stand alone, where no word of a byte-level tokenizer goes on."""
+    begin = 0
+    while len(text) - begin > PIECE and (cut := LONE_SPACE.search(text, begin + PIECE)):
+        yield text[begin : cut.start()]
+        begin = cut.start()
+    yield text[begin:]
 
 
 def _joined(by_document: list[Ids]) -> tuple[Ids, Lengths]:

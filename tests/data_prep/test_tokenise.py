@@ -89,6 +89,17 @@ def test_ids_are_those_of_the_reference_for_any_text(tokenizer: Path) -> None:
 
 
 @pytest.mark.slow
+def test_long_texts_have_the_same_ids_when_they_are_encoded_in_pieces(
+    tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [*odd_texts(3000), "", " ".join(odd_texts(1500)), *abstracts(30)]
+    whole, lengths = Reference(tokenizer).encode(pa.array(texts))
+    for size in (1, 7, 1000):
+        monkeypatch.setattr(encoding, "PIECE", size)
+        ids, counted = Reference(tokenizer).encode(pa.array(texts))
+        assert np.array_equal(ids, whole) and np.array_equal(counted, lengths)
+
+
 def test_the_listed_characters_are_all_on_which_the_two_differ() -> None:
     from gigatoken.gigatoken_rs import pretokenizer
 

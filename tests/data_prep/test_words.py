@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from data_prep.select.words import begins_of_runs, runs_at_every_word, runs_beginning_at, runs_of, words_of
 
@@ -74,6 +75,16 @@ def test_large_texts_agree_with_the_plain_definition() -> None:
     assert words.counts.tolist() == [len(plain_words(text)) for text in texts]
     first, last = words.offsets[100], words.offsets[101]
     assert words.hashes[first:last].tolist() == [plain_hash(word) for word in plain_words(texts[100])]
+
+
+def test_long_texts_have_the_same_words_when_they_are_worked_on_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [" ".join(made_texts(seed, 40)) for seed in range(3)]
+    texts += [" " * 700 + "word", "x" * 1000, "x" * 300 + " " + "y" * 300 + "-" + "z" * 300 + " ", " a"]
+    whole = words_of(texts)
+    for size in (64, 100, 257):
+        monkeypatch.setattr("data_prep.select.words.SLICE", size)
+        sliced = words_of(texts)
+        assert np.array_equal(sliced.hashes, whole.hashes) and np.array_equal(sliced.offsets, whole.offsets)
 
 
 def test_hashes_do_not_depend_on_the_batch() -> None:
