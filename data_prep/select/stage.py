@@ -38,7 +38,7 @@ from data_prep.select.reasons import CODES, KEPT
 from data_prep.select.write import WriteTask, Written, make_ledger, write_file
 from data_prep.stage import Job, Stage, digest, discard, remove
 
-VERSION = 4  # raise it when a rule changes
+VERSION = 5  # raise it when a rule changes
 DUPLICATES, CONTAMINATION = "duplicates.json", "contamination.json"
 CONTAMINATED = (CODES["contaminated_ngram"], CODES["contaminated_pmid"])
 BENCHMARKS = "benchmarks.npz"  # in the folder of what was judged
