@@ -6,7 +6,7 @@ An article has several names, and may stand in a corpus as an abstract, as a ful
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -71,13 +71,13 @@ def names_of(row: Mapping[str, Any]) -> set[str]:
     return names | {row["id"]} if row.get("id") and FORM.fullmatch(row["id"].lower()) else names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Names:
-    """Names to look for, by the column in which they stand. May be pickled."""
+    """Names to look for, by the column in which they stand, as that column holds them; DOIs in lower case."""
 
-    pmid: list[int] = field(default_factory=list)
-    pmcid: list[int] = field(default_factory=list)
-    doi: list[str] = field(default_factory=list)
+    pmid: pa.Array
+    pmcid: pa.Array
+    doi: pa.Array
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "Names":
@@ -86,7 +86,7 @@ class Names:
         for name in names:
             kind, _, value = name.partition(":")
             found[kind].append(value if kind == "doi" else int(value.removeprefix("PMC")))
-        return cls(**found)
+        return cls(**{kind: pa.array(values, TYPES[kind]) for kind, values in found.items()})
 
     def carried_by(self, rows: pa.RecordBatch | pa.Table) -> NDArray[np.bool_]:
         """Which of the rows carry one of the names; all three columns must be there."""
@@ -97,8 +97,4 @@ class Names:
 
     def in_column(self, kind: str, column: Any) -> Any:
         """Which rows of one column (an array, or an expression that stands for it) are among the names."""
-        return pc.is_in(pc.utf8_lower(column) if kind == "doi" else column, value_set=self.values(kind))
-
-    def values(self, kind: str) -> pa.Array:
-        """The names of one kind, as its column holds them."""
-        return pa.array(getattr(self, kind), TYPES[kind])
+        return pc.is_in(pc.utf8_lower(column) if kind == "doi" else column, value_set=getattr(self, kind))

@@ -177,7 +177,16 @@ class DataConfiguration(Schema):
 
     @classmethod
     def cross_checks(cls) -> list[Callable[[Any], Iterable[tuple[str, str]]]]:
-        return [_some_input, _mirror_folders, _tokenizer_has_text, _work_is_local, _schemes, _ranks]
+        return [
+            _some_input,
+            _mirror_folders,
+            _tokenizer_has_text,
+            _work_is_local,
+            _schemes,
+            _ranks,
+            _questions,
+            _abstracts_stay,
+        ]
 
 
 def _some_input(configuration: DataConfiguration) -> Iterable[tuple[str, str]]:
@@ -227,3 +236,20 @@ def _ranks(configuration: DataConfiguration) -> Iterable[tuple[str, str]]:
         yield "executor.world", "is for ranks that are started one by one; a Ray cluster has its own workers"
     if executor.name != "ray" and executor.address is not None:
         yield "executor.address", "is the address of a Ray cluster: set executor.name=ray as well"
+
+
+def _questions(configuration: DataConfiguration) -> Iterable[tuple[str, str]]:
+    decontaminate = configuration.select.decontaminate
+    for name in ("drop_by_ngram", "drop_by_pmid"):
+        if getattr(decontaminate, name) and decontaminate.questions is None:
+            yield f"select.decontaminate.{name}", "needs select.decontaminate.questions, the folder with their files"
+
+
+def _abstracts_stay(configuration: DataConfiguration) -> Iterable[tuple[str, str]]:
+    both = configuration.pubmed is not None and configuration.pmc is not None
+    if both and not configuration.parse.pmc.abstract and configuration.select.overlap != "both":
+        yield (
+            "select.overlap",
+            f"{configuration.select.overlap} drops the abstracts of full texts, and parse.pmc.abstract=false leaves "
+            "them out of the full texts: they would be nowhere; set overlap to both, or parse.pmc.abstract to true",
+        )

@@ -1,7 +1,7 @@
 """What a distribution says of an article beside its XML: the bucket's JSON, the file lists of the old tarballs, a name.
 
-It wins over the XML for licence, version, retraction, and the marks of author manuscripts and scanned articles: NLM
-keeps it up to date, while the XML stays as the publisher sent it.
+It wins over the XML for licence, version, and the marks of author manuscripts and scanned articles: NLM keeps it up to
+date, while the XML stays as the publisher sent it. Retracted is what either calls so.
 """
 
 import csv
@@ -57,9 +57,9 @@ def apply_json(article: Article, data: bytes) -> None:
     code = from_code(_text(found.get("license_code")))
     if code:
         article.license, article.license_from = code, "metadata"
-    for field, key in (("retracted", "is_retracted"), ("manuscript", "is_manuscript")):
-        if key in found:
-            setattr(article, field, _flag(found[key]))
+    article.retracted = article.retracted or _flag(found.get("is_retracted"))
+    if "is_manuscript" in found:
+        article.manuscript = _flag(found["is_manuscript"])
     article.historical_ocr = _flag(found.get("is_historical_ocr"))
 
 

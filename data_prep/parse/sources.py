@@ -8,7 +8,7 @@ million articles are a thousand tasks and not a million.
 import glob
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from itertools import groupby
@@ -26,6 +26,7 @@ PACKAGE = re.compile(r"(?:^|/)PMC\d+(?:\.\d+)?\.(?:tar|tar\.gz|tgz)$")  # of one
 HASHED = re.compile(r"(?:^|/)[0-9a-f]{2}/[0-9a-f]{2}$")  # the folders of packages, 65,536 with some dozens each
 EUROPE_PMC = re.compile(r"(?:^|/)PMC\d+_PMC\d+\.xml(?:\.gz)?$")
 DATED = re.compile(r"(\d{4}-\d{2}-\d{2})(?=\D|$)")
+METADATA = re.compile(r"(^|/)metadata/(PMC\d+\.\d+)\.json$")  # the bucket has each once more, apart from its article
 OWN_FOLDER = re.compile(r"(?:^|/)PMC\d+(?:\.\d+)?$")  # of one article, as the bucket and the old packages have it
 SUFFIX = re.compile(r"\.(?:n?xml(?:\.gz)?|json)$")
 BUNDLE = 1000  # articles of a bundle of loose files, at most
@@ -84,6 +85,7 @@ def find_article_sources(pmc: str) -> list[Source]:
     if len(found) == 1 and not MAGIC.search(pmc) and found[0].location == pmc:
         sources = found
     else:
+        found = list(_beside_articles(found))
         large = [source for source in found if _stands_alone(source)]
         sources = [*large, *_bundles(source for source in found if not _stands_alone(source))]
     lists: dict[str, str | None] = {}
@@ -103,7 +105,21 @@ def _article_order(source: Source) -> tuple[str, bool, str]:
 def _stands_alone(source: Source) -> bool:
     if PACKAGE.search(source.name):
         return False
-    return bool(TARBALL.search(source.name) or EUROPE_PMC.search(source.name)) or source.size > LARGE
+    if TARBALL.search(source.name) or EUROPE_PMC.search(source.name):
+        return True
+    # In a folder of its own an article is one, however large, and is not parted from its metadata.
+    return source.size > LARGE and not OWN_FOLDER.search(source.name.rpartition("/")[0])
+
+
+def _beside_articles(files: Sequence[Source]) -> Iterator[Source]:
+    """In a mirror of the bucket ``metadata/PMC1.1.json`` belongs to ``PMC1.1/PMC1.1.xml``, unless that has its own."""
+    names = {file.name for file in files}
+    for file in files:
+        beside = METADATA.sub(r"\1\2/\2.json", file.name)
+        if beside == file.name or f"{beside.removesuffix('json')}xml" not in names:
+            yield file
+        elif beside not in names:
+            yield replace(file, name=beside)
 
 
 def _bundles(files: Iterable[Source]) -> Iterator[Source]:
@@ -115,7 +131,8 @@ def _bundles(files: Iterable[Source]) -> Iterator[Source]:
             members = [file for pair in part for file in pair]
             name = f"{folder}/#{number:04d}" if len(parts) > 1 else f"{folder}/"
             identity = hashlib.sha256("\n".join(f"{file.name} {file.identity}" for file in members).encode())
-            above = members[0].location.removesuffix(members[0].name)
+            in_place = next(file for file in members if file.location.endswith(file.name))
+            above = in_place.location.removesuffix(in_place.name)
             yield Source(
                 name,
                 storage.join(above, folder) if folder != "." else above.rstrip("/"),

@@ -116,12 +116,20 @@ def _match_full_texts(candidates: Candidates, settings: Select, fate: NDArray[np
 
 
 def _belongs(candidates: Candidates, abstracts: NDArray[np.int64], full_texts: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether an abstract has its PMCID, PMID or DOI in common with one of these full texts."""
-    belongs = np.zeros(len(abstracts), dtype=bool)
-    for identifier, none in ((candidates.pmcid, -1), (candidates.pmid, -1), (candidates.doi, 0)):
-        known = np.unique(identifier[full_texts])
-        belongs |= np.isin(identifier[abstracts], known[known != none])
-    return belongs
+    """Whether an abstract has its PMCID or PMID in common with one of these full texts, or its DOI.
+
+    Two articles may share a DOI (Cochrane's reviews and their later versions), so it does not count where PMIDs or
+    PMCIDs say that they are two. All abstracts have a PMID.
+    """
+    pmid, pmcid, doi = candidates.pmid, candidates.pmcid, candidates.doi
+    nameless = full_texts & (pmid == -1)
+    belongs = _among(pmcid[abstracts], pmcid[full_texts], -1) | _among(pmid[abstracts], pmid[full_texts], -1)
+    belongs |= _among(doi[abstracts], doi[nameless & (pmcid == -1)], 0)
+    return belongs | (_among(doi[abstracts], doi[nameless], 0) & (pmcid[abstracts] == -1))
+
+
+def _among(values: NDArray[Any], known: NDArray[Any], none: int) -> NDArray[np.bool_]:
+    return np.isin(values, np.unique(known[known != none]))
 
 
 def _drop_exact(

@@ -16,20 +16,24 @@ COLUMNS = [
 
 
 def judge(rows: pa.RecordBatch, settings: Select) -> list[str]:
-    """The first rule that each row breaks; empty where it breaks none."""
+    """The first rule that each row breaks; empty where it breaks none. ``concern`` is what the article's citation tells
+    (:meth:`data_prep.select.known_articles.KnownArticles.marked`)."""
     names = [
-        "kind", "retracted", "historical_ocr", "manuscript", "license", "article_type", "language", "body_words",
+        "kind", "retracted", "concern", "historical_ocr", "manuscript", "license", "article_type", "language",
+        "body_words",
     ]  # fmt: skip
     columns = (rows[name].to_pylist() for name in names)
     return [_reason(settings, *row) for row in zip(*columns, strict=True)]
 
 
 def _reason(
-    settings: Select, kind: str, retracted: bool, historical_ocr: bool, manuscript: bool, license: License | None,
-    article_type: str | None, language: str | None, body_words: int,
+    settings: Select, kind: str, retracted: bool, concern: bool, historical_ocr: bool, manuscript: bool,
+    license: License | None, article_type: str | None, language: str | None, body_words: int,
 ) -> str:  # fmt: skip
     if settings.drop_retracted and retracted:
         return "retracted"
+    if settings.drop_concern and concern:
+        return "concern"
     if historical_ocr:
         return "historical_ocr"
     if manuscript and not settings.manuscripts:

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 
 from base.storage import write_aside
 from data_prep.documents import DOCUMENT_SCHEMA, read_columns
-from data_prep.identifiers import Names
 from data_prep.schema import Select
 from data_prep.select import abstracts, boilerplate, full_texts, near_duplicates, quality
 from data_prep.select.contamination import HIT, Benchmarks, Hits
 from data_prep.select.keys import ParsedFile
+from data_prep.select.known_articles import KnownArticles
 from data_prep.select.reasons import CODES, KEPT
 from data_prep.select.words import Words, words_of
 
@@ -46,7 +46,7 @@ class JudgeTask:
     fates: bytes
     folder: Path
     settings: Select
-    excluded: Names  # of articles that are not wanted
+    known: Path  # of KnownArticles
     benchmarks: Path | None
 
 
@@ -88,6 +88,7 @@ class _Judging:
         self.task = task
         self.rules = RULES[task.file.source]
         self.fates = np.frombuffer(task.fates, dtype=np.uint8).copy()
+        self.known = KnownArticles.open(task.known)
         self.benchmarks = Benchmarks.open(task.benchmarks) if task.benchmarks else None
         self.candidates = 0
         self.hits: list[Hits] = [np.empty(0, dtype=HIT)]
@@ -101,8 +102,9 @@ class _Judging:
         settings = self.task.settings
         rows = first + np.flatnonzero(self.fates[first : first + batch.num_rows] == KEPT)
         batch = batch.take(pa.array(rows - first))
-        excluded = self.task.excluded.carried_by(batch)
+        excluded = self.known.excluded.carried_by(batch)
         batch, rows, _ = self._drop(batch, rows, ["excluded" if one else "" for one in excluded])
+        batch = self.known.marked(batch)
         batch, rows, _ = self._drop(batch, rows, self.rules.judge(batch, settings))
 
         texts = self.rules.texts(batch)
@@ -128,18 +130,18 @@ class _Judging:
 
     def _keep(self, batch: pa.RecordBatch, rows: NDArray[np.int64], texts: list[str], words: Words) -> pa.Table:
         columns = self.columns
-        pmids = batch["pmid"].fill_null(-1).to_numpy(zero_copy_only=False)
+        pmids, pmcids = (batch[kind].fill_null(-1).to_numpy(zero_copy_only=False) for kind in ("pmid", "pmcid"))
         if self.benchmarks is not None:
             self.hits += [
                 self.benchmarks.scan(words, self.candidates),
-                self.benchmarks.scan_pmids(pmids, self.candidates),
+                self.benchmarks.scan_pmids(self.known.context_pmids(pmids, pmcids), self.candidates),
             ]
         self.candidates += len(texts)
         digests = [hashlib.sha256(text.encode()) for text in texts]
         columns["rows"].append(rows)
         columns["digest"].append(np.array([digest.digest()[:16] for digest in digests], dtype="V16"))
         columns["pmid"].append(pmids)
-        columns["pmcid"].append(batch["pmcid"].fill_null(-1).to_numpy(zero_copy_only=False))
+        columns["pmcid"].append(pmcids)
         columns["doi"].append(np.array(self.rules.doi_keys(batch), dtype=np.uint64))
         near = self.task.settings.near_duplicates
         if near is not None:

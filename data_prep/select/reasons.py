@@ -1,4 +1,5 @@
-"""Why a record is not a document. The first reason that holds is the one that counts, in this order."""
+"""Why a record is not a document. The first reason that holds is the one that counts, in this order; but for overlap:
+pile, which asks for an abstract's PMCID before its text is looked at."""
 
 REASONS = {
     # what parsing found
@@ -19,20 +20,20 @@ REASONS = {
     "excluded": "an article on the list of select.exclude (takedowns)",
     "empty": "no text at all",
     "title_only": "no abstract (select.require_abstract)",
-    "retracted": "retracted (select.drop_retracted)",
-    "concern": "an expression of concern is out (select.drop_concern)",
+    "retracted": "the article is retracted, by any of its records (select.drop_retracted)",
+    "concern": "an expression of concern is out on the article (select.drop_concern)",
     "historical_ocr": "a scan of the 18th to 20th century, read by machine",
     "manuscript": "an author's manuscript (select.manuscripts)",
     "license": "its licence does not allow the use (select.license), or none could be found",
+    "not_fetched": "its text was not fetched with the settings of that time; run the stage download again",
     "article_type": "a correction, an obituary and the like (select.drop_article_types)",
     "language": "not in a language that is wanted (select.languages, select.full_text_languages)",
     "no_body": "a full text of fewer words than select.quality.min_body_words behind its abstract",
-    "not_fetched": "its text was not fetched with the settings of that time; run the stage download again",
     "few_words": "fewer words than select.quality.min_words",
     "many_words": "more words than select.quality.max_words",
     "few_letters": "a smaller share of letters than select.quality.min_letters: tables, sequences, broken text",
     "long_words": "a longer mean word than select.quality.max_mean_word_length: text without spaces",
-    "repeated_lines": "a larger share of repeated lines than select.quality.max_repeated_lines",
+    "repeated_lines": "a larger share of its characters in repeated lines than select.quality.max_repeated_lines",
     "contaminated_pmid": "a benchmark is made of it (select.decontaminate.drop_by_pmid)",
     "contaminated_ngram": "it holds text of a benchmark's question (select.decontaminate.drop_by_ngram)",
     # rules that look at all documents

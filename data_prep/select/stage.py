@@ -1,8 +1,9 @@
 """Stage ``select``: parsed rows → ``OUT/documents``, ``OUT/dropped``, ``OUT/ledger.json``, and what was found.
 
 Every record that came in ends in one place, as a document or as a dropped one with its reason (``reasons.py``). The
-steps: identifiers decide first (``keys.py``, ``fold.py``); then every file is judged by itself, record by record
-(``judge.py``); then the rules that look at all documents (``decide.py``); then the files are written.
+steps: identifiers decide first (``keys.py``, ``fold.py``); what a record tells of its article is gathered
+(``exclusions.py``, ``known_articles.py``); then every file is judged by itself, record by record (``judge.py``); then
+the rules that look at all documents (``decide.py``); then the files are written.
 
 Records of refused files are not counted, for their number cannot be known; the ledger lists these files under
 ``refused_files``, under ``unusable_records`` how many records of the other files could not be read and where the first
@@ -25,7 +26,7 @@ from base.errors import UserError
 from base.progress import progress, say
 from base.storage import write_bytes
 from data_prep.documents import DOCUMENTS, DROPPED, LEDGER
-from data_prep.identifiers import Names, read_names
+from data_prep.identifiers import read_names
 from data_prep.parse.stage import FOLDER as PARSED
 from data_prep.parse.stage import parsed_path
 from data_prep.schema import Select
@@ -34,14 +35,15 @@ from data_prep.select.decide import ABSTRACT, FULL_TEXT, Candidates, decide
 from data_prep.select.exclusions import names_of_articles
 from data_prep.select.judge import JudgeTask, bands_path, judge_file, noted, results_path, signatures_path
 from data_prep.select.keys import ParsedFile, first_fates
+from data_prep.select.known_articles import gather
 from data_prep.select.reasons import CODES, KEPT
 from data_prep.select.write import WriteTask, Written, make_ledger, write_file
 from data_prep.stage import Job, Stage, digest, discard, remove
 
-VERSION = 4  # raise it when a rule changes
+VERSION = 5  # raise it when a rule changes
 DUPLICATES, CONTAMINATION = "duplicates.json", "contamination.json"
 CONTAMINATED = (CODES["contaminated_ngram"], CODES["contaminated_pmid"])
-BENCHMARKS = "benchmarks.npz"  # in the folder of what was judged
+BENCHMARKS, KNOWN = "benchmarks.npz", "known_articles.parquet"  # in the folder of what was judged
 UNKNOWN_SHOWN = 10
 
 
@@ -97,13 +99,15 @@ def _judge(job: Job, files: Sequence[ParsedFile], folder: Path) -> list[str]:
     unknown: list[str] = []
     if settings.exclude is not None:
         excluded, unknown = names_of_articles(read_names(settings.exclude), files, fates)
-    benchmarks = None
+    benchmarks, contexts = None, np.empty(0, dtype=np.int64)
     if settings.decontaminate.questions is not None:
         benchmarks = folder / BENCHMARKS
         if not benchmarks.exists():
             Benchmarks.load(Path(settings.decontaminate.questions), settings.decontaminate.ngram).save(benchmarks)
+        contexts = np.unique(Benchmarks.open(benchmarks).pmid)
+    gather(files, fates, excluded, contexts, folder / KNOWN)
     waiting = [
-        JudgeTask(file, fate.tobytes(), folder, settings, Names.of(excluded), benchmarks)
+        JudgeTask(file, fate.tobytes(), folder, settings, folder / KNOWN, benchmarks)
         for file, fate in zip(files, fates, strict=True)
         if not results_path(folder, file.part).exists()
     ]

@@ -80,6 +80,13 @@ def test_metadata_beside_the_article_wins_over_its_xml(tmp_path: Path) -> None:
         assert article.retracted and article.manuscript and article.historical_ocr
 
 
+def test_a_retraction_that_the_xml_tells_holds_whatever_the_metadata_say(tmp_path: Path) -> None:
+    xml = jats(pmcid=5).replace("<article-title>A title", "<article-title>RETRACTED: A title")
+    members = [("PMC5.1.json", metadata(5, is_retracted=False)), ("PMC5.1.xml", xml.encode())]
+    (article,) = all_of(tarball(tmp_path / "a.tar.gz", members))
+    assert article.retracted
+
+
 def test_the_xml_tells_the_licence_where_the_metadata_name_none(tmp_path: Path) -> None:
     for code in (None, "", "NO-CC CODE"):
         members = [("PMC5.1.json", metadata(5, license_code=code)), ("PMC5.1.xml", jats(pmcid=5).encode())]

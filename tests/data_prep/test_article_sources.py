@@ -75,6 +75,13 @@ def test_a_bundle_is_cut_but_never_between_an_article_and_its_metadata(
     assert [len(source.members) for source in bundles] == [4, 4, 2]
 
 
+def test_a_large_article_of_the_bucket_stays_with_its_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "LARGE", 20)
+    put(tmp_path, "PMC1.1/PMC1.1.json", "PMC1.1/PMC1.1.xml", "many-articles-in-one-file.xml")
+    names = [(name, members) for name, members, _ in found(str(tmp_path))]
+    assert names == [("./", ["PMC1.1/PMC1.1.json", "PMC1.1/PMC1.1.xml"]), ("many-articles-in-one-file.xml", [])]
+
+
 def test_old_packages_of_single_articles_are_bundled_by_the_outer_of_their_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

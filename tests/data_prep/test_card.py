@@ -340,7 +340,10 @@ def test_a_slow_engine_is_told_with_its_reason(corpus: Path) -> None:
     ("arguments", "said"),
     [
         ((), "Nothing was taken out"),
-        (("select.decontaminate.drop_by_pmid=[pubmedqa]",), "are not comparable to BioMedLM's"),
+        (
+            ("select.decontaminate.questions=qa", "select.decontaminate.drop_by_pmid=[pubmedqa]"),
+            "are not comparable to BioMedLM's",
+        ),
     ],
 )
 def test_contamination_says_what_was_removed_and_what_scores_are_worth(

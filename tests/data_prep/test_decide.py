@@ -47,6 +47,14 @@ def test_abstract_goes_when_its_full_text_is_kept(match: dict[str, int]) -> None
     assert fates([abstract(text="short", **own), full_text(text="long", **other)]) == ["overlap", ""]
 
 
+def test_a_shared_doi_counts_only_where_no_other_name_says_that_they_are_two_articles() -> None:
+    assert fates([abstract(1, "short", doi=9), full_text(7, "long", pmid=2, doi=9)]) == ["", ""]
+    assert fates([abstract(1, "short", pmcid=8, doi=9), full_text(7, "long", doi=9)]) == ["", ""]
+    assert fates([abstract(1, "short", pmcid=8, doi=9), full_text(-1, "long", doi=9)]) == ["overlap", ""]
+    assert fates([abstract(1, "short", doi=9), full_text(7, "long", doi=9)]) == ["overlap", ""]
+    assert fates([abstract(1, "short", pmcid=7, doi=9), full_text(7, "long", pmid=2)]) == ["overlap", ""]
+
+
 def test_abstract_stays_when_its_full_text_is_not_among_the_documents() -> None:
     assert fates([abstract(1, "short", pmcid=7), full_text(8, "long")]) == ["", ""]
 

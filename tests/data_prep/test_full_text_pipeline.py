@@ -125,6 +125,29 @@ def test_the_newest_published_version_of_an_article_stays(tmp_path: Path) -> Non
     assert ledger(out)["total"]["dropped"] == {"replaced": 4, "older_version": 2}
 
 
+def test_in_a_mirror_of_the_bucket_metadata_apart_belongs_to_its_article_and_replaces_none(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "metadata").mkdir(parents=True)
+    for pmcid, beside, apart in ((1, metadata(1), metadata(1)), (2, None, metadata(2, is_retracted=True)),
+                                 (3, None, metadata(3, license_code="CC BY-NC")), (4, metadata(4), None)):  # fmt: skip
+        own = folder / f"PMC{pmcid}.1"
+        own.mkdir()
+        (own / f"PMC{pmcid}.1.xml").write_text(long(pmcid))
+        for place, data in ((own, beside), (folder / "metadata", apart)):
+            if data is not None:
+                (place / f"PMC{pmcid}.1.json").write_bytes(data)
+    (folder / "metadata" / "PMC5.1.json").write_bytes(metadata(5))  # its text was not mirrored,
+    (folder / "metadata" / "PMC6.1.json").write_bytes(metadata(6))
+    tarball(folder / "elsewhere.tar.gz", [("PMC6.1.xml", long(6).encode())])  # or came another way
+    out = full_texts(folder, tmp_path / "out")
+    assert set(documents(out)) == {"pmcid:PMC1", "pmcid:PMC4", "pmcid:PMC6"}
+    rows = {(row["id"], row["reason"]) for row in pq.read_table(out / "dropped").to_pylist()}
+    assert rows == {
+        ("pmcid:PMC2", "retracted"), ("pmcid:PMC3", "license"), ("pmcid:PMC5", "not_fetched"),
+        ("pmcid:PMC6", "replaced"),
+    }  # fmt: skip
+
+
 def test_bad_full_text_costs_nothing_else_and_is_told_on_the_screen_and_in_the_ledger(tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     good = tarball(folder / "good.tar.gz", [("PMC1.xml", long(1).encode()), ("PMC2.xml", long(2).encode()[:-9])])

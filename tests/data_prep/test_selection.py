@@ -4,9 +4,11 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from made import article, deletion, documents, dropped, ledger, prepare, pubmed_file
+from made import YAML, article, deletion, documents, dropped, ledger, prepare, pubmed_file
 
+from base.configuration import load_configuration
 from base.errors import PartlyRefused, UserError
+from data_prep.schema import DataConfiguration
 
 RETRACTED = '<CommentsCorrectionsList><CommentsCorrections RefType="RetractionIn"/></CommentsCorrectionsList>'
 
@@ -78,3 +80,26 @@ def test_nothing_left_is_an_error_that_says_why(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="title_only"):
         select(tmp_path)
     assert not (tmp_path / "out" / "documents").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("select.decontaminate.drop_by_ngram=[medqa]",), r"drop_by_ngram.*needs select.decontaminate.questions"),
+        (("select.decontaminate.drop_by_pmid=[bioasq]",), r"drop_by_pmid.*needs select.decontaminate.questions"),
+        (("pmc=y", "parse.pmc.abstract=false"), r"select.overlap.*nowhere.*set overlap to both"),
+        (("pmc=y", "parse.pmc.abstract=false", "select.overlap=pile"), r"select.overlap.*nowhere"),
+    ],
+)
+def test_settings_that_would_not_do_what_they_say_are_refused_before_anything_is_done(
+    arguments: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        load_configuration(YAML, ["pubmed=x", "out=z", *arguments], DataConfiguration)
+
+
+def test_full_texts_alone_may_be_without_abstracts() -> None:
+    load_configuration(
+        YAML, ["pubmed=null", "pmc=y", "out=z", "tokenizer.train_on=[pmc]", "parse.pmc.abstract=false"],
+        DataConfiguration,
+    )  # fmt: skip
