@@ -76,6 +76,7 @@ class Stage:
         outputs: files and folders below ``out`` that it makes.
         scratch: folders below ``work`` that it makes for later stages.
         always: run it even when its result is there.
+        result: from its summary, what the stages that need it depend on; None: on all that it depends on itself.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Stage:
     outputs: tuple[str, ...] = ()
     scratch: tuple[str, ...] = ()
     always: bool = False
+    result: Callable[[dict[str, Any]], Any] | None = None
 
 
 def digest(value: Any) -> str:

@@ -171,6 +171,27 @@ def test_only_what_a_change_touches_is_done_again(
     assert content(tmp_path) == content(whole)
 
 
+def test_another_report_on_the_tokenizer_takes_no_training_and_no_shards(
+    whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    prepare("sample", tmp_path, *BOTH)
+    before = content(tmp_path)
+    capfd.readouterr()
+    prepare("sample", tmp_path, *BOTH, "tokenizer.curve=[300,500]")
+    said = capfd.readouterr().err
+    assert "tokenizer: trained before" in said and "shards: done before" in said and "card: done before" not in said
+    after = content(tmp_path)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"tokenizer/report.json", "tokenizer/report.md", "card.html", "card.md", "card.json"}
+    prepare("sample", tmp_path, *BOTH, "tokenizer.curve=[700]")  # larger than what was trained
+    said = capfd.readouterr().err
+    assert "trained before" not in said and "shards: done before" in said
+    prepare("sample", tmp_path, *BOTH)
+    assert "trained before" in capfd.readouterr().err
+    assert content(tmp_path) == before
+
+
 def test_compressed_shards_hold_the_same_sequences(whole: Path, tmp_path: Path) -> None:
     prepare("sample", tmp_path, *BOTH, "shards.compression=zstd", "shards.hashes=[sha256]")
     assert list((tmp_path / "mds" / "train").glob("*.mds.zstd")) and not list((tmp_path / "mds").rglob("*.mds"))
