@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,12 @@ class Stage:
 def digest(value: Any) -> str:
     """A short name for anything that JSON can hold: the same value, the same name."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Of packages that decide what a stage writes: another release may do it otherwise, and must not go on with what
+    this one began."""
+    return {name: metadata.version(name) for name in packages}
 
 
 def remove(path: Path) -> None:

@@ -26,9 +26,10 @@ from data_prep.parse.refusal import Refused
 from data_prep.parse.rows import Counts, write_articles, write_citations
 from data_prep.parse.sources import Source, find_article_sources, find_sources
 from data_prep.schema import ParsePmc, ParsePubmed
-from data_prep.stage import Job, Stage, digest, remove
+from data_prep.stage import Job, Stage, digest, remove, versions
 
 VERSION = 4  # of the rules by which text is taken from XML: raise it when they change
+PACKAGES = ("lxml", "py3langid")  # they read the XML and guess languages
 FOLDER = "parsed"
 TOLD_AT_MOST = 50  # unusable records, on the screen
 
@@ -67,10 +68,11 @@ class Parsed:
 def run(job: Job) -> dict[str, Any]:
     """Parse what has not been parsed with these settings yet."""
     folder = job.work / FOLDER
+    rules = _rules()
     tasks = [
         ParseTask(
             kind, source, parsed_path(folder, kind, source.name), settings,
-            digest([VERSION, source.identity, settings.model_dump()]),
+            digest([*rules, source.identity, settings.model_dump()]),
         )
         for kind, settings, sources in _inputs(job)
         for source in sources
@@ -271,10 +273,14 @@ def _remove_others(folder: Path, targets: list[Path]) -> None:
             path.rmdir()
 
 
+def _rules() -> list[Any]:
+    return [VERSION, versions(*PACKAGES)]
+
+
 def depends_on(job: Job) -> Any:
     """The settings, and every input file as it is now."""
     return [
-        [VERSION, kind, settings.model_dump(), [[source.name, source.identity] for source in sources]]
+        [*_rules(), kind, settings.model_dump(), [[source.name, source.identity] for source in sources]]
         for kind, settings, sources in _inputs(job)
     ]
 

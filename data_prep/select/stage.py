@@ -36,7 +36,7 @@ from data_prep.select.judge import JudgeTask, bands_path, judge_file, noted, res
 from data_prep.select.keys import ParsedFile, first_fates
 from data_prep.select.reasons import CODES, KEPT
 from data_prep.select.write import WriteTask, Written, make_ledger, write_file
-from data_prep.stage import Job, Stage, digest, discard, remove
+from data_prep.stage import Job, Stage, digest, discard, remove, versions
 
 VERSION = 4  # raise it when a rule changes
 DUPLICATES, CONTAMINATION = "duplicates.json", "contamination.json"
@@ -205,14 +205,14 @@ def _remove_others(folder: Path) -> None:
 
 
 def depends_on(job: Job) -> Any:
-    """The settings, and the files that they name as they are now."""
+    """The settings, the files that they name as they are now, and what makes the signatures of near duplicates."""
     settings = job.configuration.select
     named = []
     if settings.exclude is not None:
         named.append(digest(sorted(read_names(settings.exclude))))
     if settings.decontaminate.questions is not None:
         named.append(_identity(Path(settings.decontaminate.questions)))
-    return [VERSION, settings.model_dump(), named]
+    return [VERSION, versions("rensa"), settings.model_dump(), named]
 
 
 def _identity(folder: Path) -> str:

@@ -16,7 +16,7 @@ from base.progress import progress, say
 from base.storage import sha256, write_bytes
 from data_prep.documents import DOCUMENTS, parts
 from data_prep.schema import Tokenizer as Settings
-from data_prep.stage import Job, Stage, digest
+from data_prep.stage import Job, Stage, digest, versions
 from data_prep.tokenizer.corpus import Corpus
 from data_prep.tokenizer.others import ByteLevel, load_other
 from data_prep.tokenizer.report import OURS, measure_curve, measure_terms, measure_words, rates, single_words
@@ -134,7 +134,7 @@ def depends_on(job: Job) -> Any:
 def _decides_training(job: Job) -> Any:
     """Everything besides the documents and the size: a smaller tokenizer is the beginning of a larger one."""
     settings = job.configuration.tokenizer.model_dump(exclude={"vocab_size", "compare_with", "terms", "curve"})
-    return [TRAINING, settings, job.configuration.shards.val_fraction]
+    return [TRAINING, versions("tokenizers"), settings, job.configuration.shards.val_fraction]
 
 
 STAGE = Stage(

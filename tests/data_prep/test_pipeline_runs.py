@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from made import BOTH, SMALL, YAML, content, documents, ledger, prepare
 
 from base.errors import UserError
+from data_prep import pipeline
 from data_prep.shards.doc_ids import SCHEMA
 
 
@@ -190,6 +192,28 @@ def test_another_report_on_the_tokenizer_takes_no_training_and_no_shards(
     prepare("sample", tmp_path, *BOTH)
     assert "trained before" in capfd.readouterr().err
     assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("package", "stage"),
+    [
+        ("lxml", "parse"),
+        ("py3langid", "parse"),
+        ("rensa", "select"),
+        ("tokenizers", "tokenizer"),
+        ("gigatoken", "shards"),
+    ],
+)
+def test_another_release_of_what_decides_the_bytes_does_the_stage_again(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, stage: str
+) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    prepare("sample", tmp_path, *BOTH, stage)  # done before
+    installed = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "99" if name == package else installed(name))
+    later = list(pipeline.STAGES)[list(pipeline.STAGES).index(stage) + 1]
+    with pytest.raises(UserError, match=f"needs {stage}, which has not been done"):
+        prepare("sample", tmp_path, *BOTH, "card" if later == "verify" else later)
 
 
 def test_compressed_shards_hold_the_same_sequences(whole: Path, tmp_path: Path) -> None:
