@@ -201,7 +201,6 @@ def test_another_report_on_the_tokenizer_takes_no_training_and_no_shards(
         ("py3langid", "parse"),
         ("rensa", "select"),
         ("tokenizers", "tokenizer"),
-        ("gigatoken", "shards"),
     ],
 )
 def test_another_release_of_what_decides_the_bytes_does_the_stage_again(
