@@ -20,6 +20,7 @@ from base.progress import progress, say
 from data_prep.documents import DROPPED
 from data_prep.download.stage import input_place, pmc_place
 from data_prep.parse.article_files import read_articles, read_loose
+from data_prep.parse.numbering import doubts
 from data_prep.parse.pubmed import read_pubmed
 from data_prep.parse.pubmed_record import AbstractRules
 from data_prep.parse.refusal import Refused
@@ -113,6 +114,9 @@ def _summary(job: Job, tasks: list[ParseTask], outcomes: dict[str, Parsed]) -> d
     say(f"parse: {records} records and {deletions} deletions from {len(tasks) - len(refused)} files")
     for file in refused:
         say(f"parse: REFUSED {file['name']}: {file['reason']}")
+    warnings = doubts(task.source.name for task in tasks if task.kind == "pubmed")
+    for warning in warnings:
+        say(f"parse: WARNING: {warning}")
     files: dict[str, list[str]] = {}
     passed_over: Counter[str] = Counter()
     for task in tasks:
@@ -122,7 +126,7 @@ def _summary(job: Job, tasks: list[ParseTask], outcomes: dict[str, Parsed]) -> d
             files.setdefault(task.kind, []).append(task.source.name)
     return {
         "files": files, "records": records, "deletions": deletions, "refused": refused,
-        "unusable": unusable, "passed_over": dict(sorted(passed_over.items())),
+        "unusable": unusable, "warnings": warnings, "passed_over": dict(sorted(passed_over.items())),
         "md5": {name: parsed.md5 for name, parsed in outcomes.items()},
     }  # fmt: skip
 

@@ -6,7 +6,8 @@ steps: identifiers decide first (``keys.py``, ``fold.py``); then every file is j
 
 Records of refused files are not counted, for their number cannot be known; the ledger lists these files under
 ``refused_files``, under ``unusable_records`` how many records of the other files could not be read and where the first
-of them lie, and under ``deletions`` how many citations each file ordered to delete.
+of them lie, under ``deletions`` how many citations each file ordered to delete, and under ``warnings`` what is doubtful
+about the set of files, such as a gap in the numbers of PubMed's.
 """
 
 import hashlib
