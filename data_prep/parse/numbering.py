@@ -20,10 +20,8 @@ def doubts(names: Iterable[str]) -> list[str]:
     for name in names:
         if match := NUMBERED.search(name):
             years.setdefault(match[1], set()).add(int(match[2]))
-    return [
-        *_several(years),
-        *(said for year, numbers in sorted(years.items()) for said in _gaps(year, sorted(numbers))),
-    ]
+    gaps = [said for year, numbers in sorted(years.items()) for said in _gaps(year, sorted(numbers))]
+    return [*_several(years), *gaps]
 
 
 def _several(years: dict[str, set[int]]) -> Iterator[str]:
