@@ -75,11 +75,14 @@ def folders(configuration: DataConfiguration) -> tuple[Path, Path]:
 
 
 def local_inputs(configuration: DataConfiguration) -> list[Path]:
-    """The files and folders of input that all machines must see; of a glob, the folder where it begins."""
+    """The files and folders that tasks read, which all machines must see; of a glob, the folder where it begins. What
+    other settings name is read by the first machine alone."""
     places = [
         place for place in (configuration.pubmed, configuration.pmc) if place and place not in (*FETCHED, *FETCHED_PMC)
     ]
-    return [Path(re.split(r"[^/]*[*?\[]", place)[0] or ".") for place in places if not storage.is_remote(place)]
+    inputs = [Path(re.split(r"[^/]*[*?\[]", place)[0] or ".") for place in places if not storage.is_remote(place)]
+    terms = configuration.tokenizer.terms
+    return inputs if terms is None else [*inputs, Path(terms)]
 
 
 def run_stages(job: Job, names: Sequence[str]) -> str:
