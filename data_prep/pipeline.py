@@ -2,7 +2,8 @@
 
 A stage is done when its marker (``work/done/STAGE.json``) has the key of today's settings and inputs and the files that
 it lists are there with their sizes. The key takes in the keys of the stages before, so a change anywhere redoes what
-follows from it, and only that.
+follows from it, and only that. A stage that also makes what others do not read, as the tokenizer does its report, names
+its ``result``, which stands in for its key there.
 """
 
 import errno
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from base import storage
 from base.configuration import load_configuration
@@ -73,21 +75,24 @@ def folders(configuration: DataConfiguration) -> tuple[Path, Path]:
 
 
 def local_inputs(configuration: DataConfiguration) -> list[Path]:
-    """The files and folders of input that all machines must see; of a glob, the folder where it begins."""
+    """The files and folders that tasks read, which all machines must see; of a glob, the folder where it begins. What
+    other settings name is read by the first machine alone."""
     places = [
         place for place in (configuration.pubmed, configuration.pmc) if place and place not in (*FETCHED, *FETCHED_PMC)
     ]
-    return [Path(re.split(r"[^/]*[*?\[]", place)[0] or ".") for place in places if not storage.is_remote(place)]
+    inputs = [Path(re.split(r"[^/]*[*?\[]", place)[0] or ".") for place in places if not storage.is_remote(place)]
+    terms = configuration.tokenizer.terms
+    return inputs if terms is None else [*inputs, Path(terms)]
 
 
 def run_stages(job: Job, names: Sequence[str]) -> str:
     """Run stages whose results are not there yet; returns what is to be told of refused input, or nothing."""
-    keys: dict[str, str] = {}
+    results: dict[str, Any] = {}
     for name, stage in STAGES.items():
         later = next((later for later in names if _follows(later, name)), None)
         if name not in names and later is None:
             continue
-        key = digest([name, stage.depends_on(job), [keys[need] for need in stage.needs]])
+        key = digest([name, stage.depends_on(job), [results[need] for need in stage.needs]])
         done = _is_done(job, stage, key)
         if name not in names and not done:
             raise UserError(
@@ -98,8 +103,8 @@ def run_stages(job: Job, names: Sequence[str]) -> str:
             say(f"{name}: done before")
         elif name in names:
             _run(job, stage, key)
-        keys[name] = key
-    if "parse" not in keys:
+        results[name] = key if stage.result is None else stage.result(job.marker(name)["summary"])
+    if "parse" not in results:
         return ""
     parsed = job.marker("parse")["summary"]
     return parse.told_of_refused(parsed["refused"], parsed["unusable"])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ class Stage:
         outputs: files and folders below ``out`` that it makes.
         scratch: folders below ``work`` that it makes for later stages.
         always: run it even when its result is there.
+        result: from its summary, what the stages that need it depend on; None: on all that it depends on itself.
     """
 
     name: str
@@ -85,11 +87,18 @@ class Stage:
     outputs: tuple[str, ...] = ()
     scratch: tuple[str, ...] = ()
     always: bool = False
+    result: Callable[[dict[str, Any]], Any] | None = None
 
 
 def digest(value: Any) -> str:
     """A short name for anything that JSON can hold: the same value, the same name."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Of packages that decide what a stage writes: another release may do it otherwise, and must not go on with what
+    this one began."""
+    return {name: metadata.version(name) for name in packages}
 
 
 def remove(path: Path) -> None:

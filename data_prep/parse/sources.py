@@ -1,8 +1,9 @@
 """Which input files there are, and in which order they follow each other: PubMed's, and those of full text.
 
-Both are a file, a folder or a glob, on a local disk or in a bucket. PubMed's files are one source each. Full text comes
-as large containers, one source each, and as loose files and small packages of one article, which are bundled so that a
-million articles are a thousand tasks and not a million.
+Both are a file, a folder or a glob, on a local disk or in a bucket; in globs ``*`` stays within a folder
+and ``**`` goes across folders. PubMed's files are one source each. Full text comes as large containers, one source each,
+and as loose files and small packages of one article, which are bundled so that a million articles are a thousand tasks
+and not a million.
 """
 
 import glob
@@ -10,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path
 
@@ -206,11 +207,21 @@ def _found(said: str, place: str, wanted: Callable[[str], bool], kinds: str) -> 
 def _matching(pattern: str, wanted: Callable[[str], bool]) -> list[Source]:
     root = pattern[: MAGIC.search(pattern).start()].rpartition("/")[0]  # type: ignore[union-attr]
     if storage.is_remote(pattern):
-        rest = pattern[len(root) + 1 :]
-        return [source for source in _listed(root) if fnmatch(source.name, rest) and wanted(source.name)]
-    paths = [Path(path) for path in glob.glob(pattern, recursive=True)]
+        wild = pattern[len(root) + 1 :].split("/")
+        return [source for source in _listed(root) if _fits(source.name.split("/"), wild) and wanted(source.name)]
+    paths = {Path(path) for path in glob.glob(pattern, recursive=True)}  # two ** find some twice
     base = Path(root or ("/" if pattern.startswith("/") else "."))
     return [_local(path, str(path.relative_to(base))) for path in paths if path.is_file() and wanted(path.name)]
+
+
+def _fits(path: Sequence[str], wild: Sequence[str]) -> bool:
+    """Whether a path fits a glob, part by part, as :func:`glob.glob` has it: what is hidden is not found by chance."""
+    if not path or not wild:
+        return not path and all(part == "**" for part in wild)
+    if wild[0] == "**":
+        return _fits(path, wild[1:]) or (not path[0].startswith(".") and _fits(path[1:], wild))
+    found = fnmatchcase(path[0], wild[0]) and (wild[0].startswith(".") or not path[0].startswith("."))
+    return found and _fits(path[1:], wild[1:])
 
 
 def _below(said: str, place: str, wanted: Callable[[str], bool], kinds: str) -> list[Source]:

@@ -20,15 +20,17 @@ from base.progress import progress, say
 from data_prep.documents import DROPPED
 from data_prep.download.stage import input_place, pmc_place
 from data_prep.parse.article_files import read_articles, read_loose
+from data_prep.parse.numbering import doubts
 from data_prep.parse.pubmed import read_pubmed
 from data_prep.parse.pubmed_record import AbstractRules
 from data_prep.parse.refusal import Refused
 from data_prep.parse.rows import Counts, write_articles, write_citations
 from data_prep.parse.sources import Source, find_article_sources, find_sources
 from data_prep.schema import ParsePmc, ParsePubmed
-from data_prep.stage import Job, Stage, digest, remove
+from data_prep.stage import Job, Stage, digest, remove, versions
 
 VERSION = 5  # of the rules by which text is taken from XML: raise it when they change
+PACKAGES = ("lxml", "py3langid")  # they read the XML and guess languages
 FOLDER = "parsed"
 TOLD_AT_MOST = 50  # unusable records, on the screen
 
@@ -67,10 +69,11 @@ class Parsed:
 def run(job: Job) -> dict[str, Any]:
     """Parse what has not been parsed with these settings yet."""
     folder = job.work / FOLDER
+    rules = _rules()
     tasks = [
         ParseTask(
             kind, source, parsed_path(folder, kind, source.name), settings,
-            digest([VERSION, source.identity, settings.model_dump()]),
+            digest([*rules, source.identity, settings.model_dump()]),
         )
         for kind, settings, sources in _inputs(job)
         for source in sources
@@ -111,6 +114,9 @@ def _summary(job: Job, tasks: list[ParseTask], outcomes: dict[str, Parsed]) -> d
     say(f"parse: {records} records and {deletions} deletions from {len(tasks) - len(refused)} files")
     for file in refused:
         say(f"parse: REFUSED {file['name']}: {file['reason']}")
+    warnings = doubts(task.source.name for task in tasks if task.kind == "pubmed")
+    for warning in warnings:
+        say(f"parse: WARNING: {warning}")
     files: dict[str, list[str]] = {}
     passed_over: Counter[str] = Counter()
     for task in tasks:
@@ -120,7 +126,7 @@ def _summary(job: Job, tasks: list[ParseTask], outcomes: dict[str, Parsed]) -> d
             files.setdefault(task.kind, []).append(task.source.name)
     return {
         "files": files, "records": records, "deletions": deletions, "refused": refused,
-        "unusable": unusable, "passed_over": dict(sorted(passed_over.items())),
+        "unusable": unusable, "warnings": warnings, "passed_over": dict(sorted(passed_over.items())),
         "md5": {name: parsed.md5 for name, parsed in outcomes.items()},
     }  # fmt: skip
 
@@ -271,10 +277,14 @@ def _remove_others(folder: Path, targets: list[Path]) -> None:
             path.rmdir()
 
 
+def _rules() -> list[Any]:
+    return [VERSION, versions(*PACKAGES)]
+
+
 def depends_on(job: Job) -> Any:
     """The settings, and every input file as it is now."""
     return [
-        [VERSION, kind, settings.model_dump(), [[source.name, source.identity] for source in sources]]
+        [*_rules(), kind, settings.model_dump(), [[source.name, source.identity] for source in sources]]
         for kind, settings, sources in _inputs(job)
     ]
 

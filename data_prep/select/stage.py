@@ -7,7 +7,8 @@ the rules that look at all documents (``decide.py``); then the files are written
 
 Records of refused files are not counted, for their number cannot be known; the ledger lists these files under
 ``refused_files``, under ``unusable_records`` how many records of the other files could not be read and where the first
-of them lie, and under ``deletions`` how many citations each file ordered to delete.
+of them lie, under ``deletions`` how many citations each file ordered to delete, and under ``warnings`` what is doubtful
+about the set of files, such as a gap in the numbers of PubMed's.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ from data_prep.select.keys import ParsedFile, first_fates
 from data_prep.select.known_articles import gather
 from data_prep.select.reasons import CODES, KEPT
 from data_prep.select.write import WriteTask, Written, make_ledger, write_file
-from data_prep.stage import Job, Stage, digest, discard, remove
+from data_prep.stage import Job, Stage, digest, discard, remove, versions
 
 VERSION = 5  # raise it when a rule changes
 DUPLICATES, CONTAMINATION = "duplicates.json", "contamination.json"
@@ -209,14 +210,14 @@ def _remove_others(folder: Path) -> None:
 
 
 def depends_on(job: Job) -> Any:
-    """The settings, and the files that they name as they are now."""
+    """The settings, the files that they name as they are now, and what makes the signatures of near duplicates."""
     settings = job.configuration.select
     named = []
     if settings.exclude is not None:
         named.append(digest(sorted(read_names(settings.exclude))))
     if settings.decontaminate.questions is not None:
         named.append(_identity(Path(settings.decontaminate.questions)))
-    return [VERSION, settings.model_dump(), named]
+    return [VERSION, versions("rensa"), settings.model_dump(), named]
 
 
 def _identity(folder: Path) -> str:

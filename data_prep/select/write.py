@@ -110,6 +110,7 @@ def make_ledger(
         "deletions": {name: number for name, number in deletions.items() if number},
         "refused_files": parsed["refused"],
         "unusable_records": parsed["unusable"],
+        "warnings": parsed["warnings"],
     }
 
 

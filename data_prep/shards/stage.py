@@ -24,7 +24,7 @@ from data_prep.shards.packing import SPLITS, Layout, lay_out, shuffled, split_do
 from data_prep.shards.shuffling import GatherTask, gather, gathered_path, save_layout
 from data_prep.shards.tokenise import how_tokenised, ids_path, lengths_path, tokenise
 from data_prep.shards.writing import ShardTask, place_shard, shard_entry, write_shard
-from data_prep.stage import Job, Stage, digest, discard
+from data_prep.stage import Job, Stage, digest, discard, versions
 from data_prep.tokenizer.stage import FOLDER as TOKENIZER
 from data_prep.tokenizer.training import END_OF_TEXT, load_tokenizer
 
@@ -37,10 +37,10 @@ def run(job: Job) -> dict[str, Any]:
     """Tokenise, lay out, shuffle, write the shards, put them together."""
     settings = job.configuration.shards
     tokenizer_hash = sha256(job.local / TOKENIZER / "tokenizer.json")
-    tokens = tokenise(job, digest([VERSION, job.marker("select")["key"], tokenizer_hash]))
+    tokens = tokenise(job, digest([*_rules(), job.marker("select")["key"], tokenizer_hash]))
     tokenizer = load_tokenizer(job.local / TOKENIZER)
     eos = tokenizer.token_to_id(END_OF_TEXT)
-    work = job.work / f"shards-{digest([VERSION, tokens.name, settings.model_dump()])}"
+    work = job.work / f"shards-{digest([tokens.name, settings.model_dump()])}"
     _remove_others(work)
 
     part_files = parts(job.local / DOCUMENTS)
@@ -186,9 +186,13 @@ def _remove_others(work: Path) -> None:
             discard(other)
 
 
+def _rules() -> list[Any]:
+    return [VERSION, versions("tokenizers")]
+
+
 def depends_on(job: Job) -> Any:
-    """The settings."""
-    return [VERSION, job.configuration.shards.model_dump()]
+    """The settings, and what makes the ids: gigatoken's are those of tokenizers."""
+    return [*_rules(), job.configuration.shards.model_dump()]
 
 
 STAGE = Stage("shards", needs=("select", "tokenizer"), depends_on=depends_on, run=run, outputs=(FOLDER,))

@@ -1,4 +1,8 @@
-"""Stage ``tokenizer``: ``OUT/tokenizer``, trained on the documents, with a report (``report.json``, ``report.md``)."""
+"""Stage ``tokenizer``: ``OUT/tokenizer``, trained on the documents, with a report (``report.json``, ``report.md``).
+
+What was trained is kept in ``work/trained-KEY.json``, so that another report takes no other training; and the stages
+that follow depend on ``tokenizer.json`` alone, so that another report makes no other shards.
+"""
 
 import json
 from collections import Counter
@@ -9,10 +13,10 @@ from tokenizers import Tokenizer
 
 from base.errors import UserError
 from base.progress import progress, say
-from base.storage import sha256
+from base.storage import sha256, write_bytes
 from data_prep.documents import DOCUMENTS, parts
 from data_prep.schema import Tokenizer as Settings
-from data_prep.stage import Job, Stage
+from data_prep.stage import Job, Stage, digest, versions
 from data_prep.tokenizer.corpus import Corpus
 from data_prep.tokenizer.others import ByteLevel, load_other
 from data_prep.tokenizer.report import OURS, measure_curve, measure_terms, measure_words, rates, single_words
@@ -20,7 +24,8 @@ from data_prep.tokenizer.report_tables import tables
 from data_prep.tokenizer.terms import CountTask, Words, count_terms, read_terms
 from data_prep.tokenizer.training import train, truncated, write_tokenizer
 
-VERSION = 3  # raise it when another text is trained on, or the report tells something else
+VERSION = 4  # raise it when the report tells something else
+TRAINING = 1  # raise it when another text is trained on, or in another way
 FOLDER = "tokenizer"
 SOURCES = ("pubmed", "pmc")
 
@@ -33,16 +38,10 @@ def run(job: Job) -> dict[str, Any]:
         raise UserError(f"tokenizer.compare_with.{OURS}: is what the report calls this run's own; take another name")
     lists = read_terms(Path(settings.terms)) if settings.terms else []
     corpus = Corpus(parts(job.local / DOCUMENTS), settings, job.configuration.shards.val_fraction)
-    with progress("tokenizer, read", corpus.documents, "documents") as advance:
-        # Sizes of the curve come out of one training at the largest.
-        largest = train(
-            corpus.training_texts(advance), max(settings.vocab_size, *settings.curve, 0), settings.min_frequency
-        )
-    if not corpus.taken:
-        raise UserError(f"no document to train the tokenizer on: tokenizer.train_on is {', '.join(settings.train_on)}")
+    largest, taken = _trained(job, corpus)
     tokenizer = truncated(largest, settings.vocab_size)
     counts = _count(job, corpus) if settings.terms else Counter()
-    report = _size(tokenizer, settings) | {"training": {"bytes": corpus.taken, "of_bytes": corpus.size}}
+    report = _size(tokenizer, settings) | {"training": {"bytes": taken, "of_bytes": corpus.size}}
     texts, report["measured_on"] = _texts(corpus)
     measured = {OURS: ByteLevel(tokenizer), **others}
     report["vocab_sizes"] = {name: each.vocab_size for name, each in measured.items()}
@@ -60,6 +59,28 @@ def run(job: Job) -> dict[str, Any]:
     if report["said"]:
         say(f"tokenizer: {report['said']}")
     return report
+
+
+def _trained(job: Job, corpus: Corpus) -> tuple[Tokenizer, int]:
+    """The tokenizer of the largest size that is asked for, or a larger one, and the bytes of text that it has seen."""
+    settings = job.configuration.tokenizer
+    size = max(settings.vocab_size, *settings.curve, 0)  # sizes of the curve come out of one training at the largest
+    kept = job.work / f"trained-{digest([job.marker('select')['key'], _decides_training(job)])}.json"
+    for other in job.work.glob("trained-*.json"):
+        if other != kept:
+            other.unlink()
+    trained = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None
+    if trained is not None and trained["size"] >= size:
+        say("tokenizer: trained before, with these settings on these documents")
+    else:
+        with progress("tokenizer, read", corpus.documents, "documents") as advance:
+            tokenizer = train(corpus.training_texts(advance), size, settings.min_frequency)
+        if not corpus.taken:
+            on = ", ".join(settings.train_on)
+            raise UserError(f"no document to train the tokenizer on: tokenizer.train_on is {on}")
+        trained = {"size": size, "bytes": corpus.taken, "tokenizer": tokenizer.to_str()}
+        write_bytes(str(kept), json.dumps(trained).encode())
+    return Tokenizer.from_str(trained["tokenizer"]), trained["bytes"]
 
 
 def _count(job: Job, corpus: Corpus) -> Counter[Words]:
@@ -104,10 +125,19 @@ def _size(tokenizer: Tokenizer, settings: Settings) -> dict[str, Any]:
 def depends_on(job: Job) -> Any:
     """The settings and the files they name; the context length is in the tokenizer's files, and the validation split
     is not trained on."""
-    shards, settings = job.configuration.shards, job.configuration.tokenizer
+    settings = job.configuration.tokenizer
     places = [*settings.compare_with.values(), *([settings.terms] if settings.terms else [])]
     files = [[str(file), sha256(file)] for place in places for file in sorted(Path(place).glob("*")) if file.is_file()]
-    return [VERSION, settings.model_dump(), files, shards.max_seq_len, shards.val_fraction]
+    return [VERSION, _decides_training(job), settings.model_dump(), files, job.configuration.shards.max_seq_len]
 
 
-STAGE = Stage("tokenizer", needs=("select",), depends_on=depends_on, run=run, outputs=(FOLDER,))
+def _decides_training(job: Job) -> Any:
+    """Everything besides the documents and the size: a smaller tokenizer is the beginning of a larger one."""
+    settings = job.configuration.tokenizer.model_dump(exclude={"vocab_size", "compare_with", "terms", "curve"})
+    return [TRAINING, versions("tokenizers"), settings, job.configuration.shards.val_fraction]
+
+
+STAGE = Stage(
+    "tokenizer", needs=("select",), depends_on=depends_on, run=run, outputs=(FOLDER,),
+    result=lambda summary: summary["sha256"],
+)  # fmt: skip

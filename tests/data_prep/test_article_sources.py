@@ -10,7 +10,7 @@ from base import storage
 from base.errors import UserError
 from base.local_s3 import LocalS3
 from data_prep.parse import sources
-from data_prep.parse.sources import find_article_sources
+from data_prep.parse.sources import find_article_sources, find_sources
 
 
 def put(folder: Path, *names: str) -> None:
@@ -63,6 +63,29 @@ def test_a_bucket_is_listed_as_a_folder_is(s3: LocalS3) -> None:
     (one,) = find_article_sources("s3://test/full/pmc-00000.tar.gz")
     assert (one.name, one.members) == ("pmc-00000.tar.gz", ())
     assert [source.name for source in find_article_sources("s3://test/full/loose/*.nxml")] == ["./"]
+
+
+@pytest.mark.parametrize(
+    "glob",
+    ["*.xml", "*/*.xml", "**/*.xml", "a/**", "**/b/*.xml", "**/[bc]/**/*.xml", "a/b/?.xml", "**", "*/.c/*", ".*/*.xml"],
+)
+def test_a_glob_finds_the_same_in_a_bucket_as_on_a_disk(s3: LocalS3, tmp_path: Path, glob: str) -> None:
+    names = (
+        "1.xml",
+        "a/2.xml",
+        "a/b/3.xml",
+        "a/b/c/4.xml",
+        "b/5.xml",
+        "a/.c/6.xml",
+        ".d/7.xml",
+        "a/b/.8.xml",
+        "B/9.xml",
+    )
+    put(tmp_path, *names)
+    for name in names:
+        storage.write_bytes(f"s3://test/globs/{name}", b"")
+    on_disk = [source.name for source in find_sources(f"{tmp_path}/{glob}")]
+    assert on_disk and [source.name for source in find_sources(f"s3://test/globs/{glob}")] == on_disk
 
 
 def test_a_bundle_is_cut_but_never_between_an_article_and_its_metadata(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from made import BOTH, SMALL, YAML, content, documents, ledger, prepare
 
 from base.errors import UserError
+from data_prep import pipeline
 from data_prep.shards.doc_ids import SCHEMA
 
 
@@ -169,6 +171,43 @@ def test_only_what_a_change_touches_is_done_again(
     assert done_before("parse.pubmed.labels=drop") >= {"download", "parse"}
     assert done_before() == {"download"}
     assert content(tmp_path) == content(whole)
+
+
+def test_another_report_on_the_tokenizer_takes_no_training_and_no_shards(
+    whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    prepare("sample", tmp_path, *BOTH)
+    before = content(tmp_path)
+    capfd.readouterr()
+    prepare("sample", tmp_path, *BOTH, "tokenizer.curve=[300,500]")
+    said = capfd.readouterr().err
+    assert "tokenizer: trained before" in said and "shards: done before" in said and "card: done before" not in said
+    after = content(tmp_path)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"tokenizer/report.json", "tokenizer/report.md", "card.html", "card.md", "card.json"}
+    prepare("sample", tmp_path, *BOTH, "tokenizer.curve=[700]")  # larger than what was trained
+    said = capfd.readouterr().err
+    assert "trained before" not in said and "shards: done before" in said
+    prepare("sample", tmp_path, *BOTH)
+    assert "trained before" in capfd.readouterr().err
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("package", "stage"),
+    [("lxml", "parse"), ("py3langid", "parse"), ("rensa", "select"), ("tokenizers", "tokenizer")],
+)
+def test_another_release_of_what_decides_the_bytes_does_the_stage_again(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, stage: str
+) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    prepare("sample", tmp_path, *BOTH, stage)  # done before
+    installed = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "99" if name == package else installed(name))
+    stages = list(pipeline.STAGES)
+    with pytest.raises(UserError, match=f"needs {stage}, which has not been done"):
+        prepare("sample", tmp_path, *BOTH, stages[stages.index(stage) + 1])
 
 
 def test_compressed_shards_hold_the_same_sequences(whole: Path, tmp_path: Path) -> None:

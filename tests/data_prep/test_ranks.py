@@ -19,6 +19,8 @@ from base.errors import UserError
 from data_prep.executors.attempt import TaskFailed
 from data_prep.executors.places import MARK, Places
 from data_prep.executors.shared_folder import SharedFolder
+from data_prep.pipeline import local_inputs
+from data_prep.schema import DataConfiguration
 
 ROOT = Path(__file__).parents[2]
 Rank = "subprocess.Popen[str]"
@@ -177,3 +179,9 @@ def test_the_other_ranks_end_with_1_when_rank_0_has_failed(tmp_path: Path) -> No
     first, second = (launch(tmp_path, rank, "select.quality.min_words=9999") for rank in range(2))
     assert "no document is left" in first.communicate(timeout=60)[1] and first.returncode == 2
     assert "error of rank 0" in second.communicate(timeout=60)[1] and second.returncode == 1
+
+
+def test_all_local_input_of_tasks_is_looked_for_on_every_machine() -> None:
+    given = {"pubmed": "/data/pubmed", "pmc": "/data/pmc/*.tar.gz", "out": "out", "tokenizer": {"terms": "/data/terms"}}
+    places = local_inputs(DataConfiguration.model_validate(given))
+    assert places == [Path("/data/pubmed"), Path("/data/pmc"), Path("/data/terms")]
