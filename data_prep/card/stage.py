@@ -34,7 +34,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def depends_on(job: Job) -> Any:
     """The settings that the card shows, and the tokenizer's report; the rest is decided by the stages before."""
-    return [VERSION, shown_configuration(job.configuration), job.marker("tokenizer")["summary"]]
+    return [VERSION, shown_configuration(job.configuration), job.marker("tokenizer").get("summary")]
 
 
 STAGE = Stage(
