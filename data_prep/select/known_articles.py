@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from base.progress import progress
 from base.storage import write_aside
 from data_prep.identifiers import TYPES, Names
 from data_prep.select.keys import ParsedFile
@@ -115,14 +116,16 @@ def gather(
     names = Names.of(excluded)
     pieces = [_piece("excluded", pa.table({kind: getattr(names, kind)})) for kind in TYPES]
     wanted = pa.array(contexts, pa.int64())
-    for file, fate in zip(files, fates, strict=True):
-        rows = pq.read_table(file.rows, columns=[*MARKS[file.source], *TYPES])
-        counts = pa.array(fate == KEPT)
-        for mark in MARKS[file.source]:
-            pieces.append(_piece(mark, rows.filter(pc.and_(rows[mark], counts))))
-        if file.source == "pubmed" and len(wanted):
-            is_context = pc.and_(pc.is_in(rows["pmid"], value_set=wanted), pc.is_valid(rows["pmcid"]))
-            pieces.append(_piece("context", rows.filter(pc.and_(is_context, counts))))
+    with progress("select, what is known of articles", len(files), "files") as advance:
+        for file, fate in zip(files, fates, strict=True):
+            rows = pq.read_table(file.rows, columns=[*MARKS[file.source], *TYPES])
+            counts = pa.array(fate == KEPT)
+            for mark in MARKS[file.source]:
+                pieces.append(_piece(mark, rows.filter(pc.and_(rows[mark], counts))))
+            if file.source == "pubmed" and len(wanted):
+                is_context = pc.and_(pc.is_in(rows["pmid"], value_set=wanted), pc.is_valid(rows["pmcid"]))
+                pieces.append(_piece("context", rows.filter(pc.and_(is_context, counts))))
+            advance(1)
     with write_aside(path) as aside:
         pq.write_table(pa.concat_tables(pieces), aside)
 
