@@ -13,6 +13,8 @@ NLM = "https://ftp.ncbi.nlm.nih.gov/pubmed/"
 FETCHED = ("ncbi", "sample")  # words instead of a place for pubmed: what the download stage gets or makes
 FETCHED_PMC = ("pmc-oa", "sample")  # the same for pmc
 
+SHARD_HEADER = 4096  # bytes of a shard that are neither sequences nor their offsets, at most
+
 Name = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -177,7 +179,7 @@ class DataConfiguration(Schema):
 
     @classmethod
     def cross_checks(cls) -> list[Callable[[Any], Iterable[tuple[str, str]]]]:
-        return [_some_input, _mirror_folders, _tokenizer_has_text, _work_is_local, _schemes, _ranks]
+        return [_some_input, _mirror_folders, _tokenizer_has_text, _work_is_local, _schemes, _ranks, _shard_room]
 
 
 def _some_input(configuration: DataConfiguration) -> Iterable[tuple[str, str]]:
@@ -227,3 +229,15 @@ def _ranks(configuration: DataConfiguration) -> Iterable[tuple[str, str]]:
         yield "executor.world", "is for ranks that are started one by one; a Ray cluster has its own workers"
     if executor.name != "ray" and executor.address is not None:
         yield "executor.address", "is the address of a Ray cluster: set executor.name=ray as well"
+
+
+def shard_room(shards: Shards) -> int:
+    """How many sequences a shard holds: two bytes a token, and four that say where the sequence begins."""
+    return (shards.size_limit - SHARD_HEADER) // (2 * shards.max_seq_len + 4)
+
+
+def _shard_room(configuration: DataConfiguration) -> Iterable[tuple[str, str]]:
+    shards = configuration.shards
+    if shard_room(shards) < 1:
+        least = SHARD_HEADER + 2 * shards.max_seq_len + 4
+        yield "shards.size_limit", f"must hold one sequence: at least {least} bytes, or a smaller max_seq_len"

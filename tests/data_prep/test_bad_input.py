@@ -156,6 +156,8 @@ def test_unknown_stages_and_settings_are_named(tmp_path: Path) -> None:
         prepare("sample", tmp_path, "cards")
     with pytest.raises(UserError, match=r"(?s)3 faults.*known here: pmc, pubmed.*vocab_size.*shards\.packing"):
         prepare("sample", tmp_path, "shards.packing=best", "tokenizer.vocab_size=70000", "parse.lables=keep")
+    with pytest.raises(UserError, match=r"shards\.size_limit: must hold one sequence: at least 84100 bytes"):
+        prepare("sample", tmp_path, "shards.max_seq_len=40000")
     with pytest.raises(UserError, match="work: must name a local folder"):
         prepare("sample", "s3://bucket/x")
     with pytest.raises(UserError, match="shards needs download, which has not been done"):
