@@ -4,6 +4,7 @@ import random
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,26 @@ def test_large_texts_agree_with_the_plain_definition() -> None:
     assert words.counts.tolist() == [len(plain_words(text)) for text in texts]
     first, last = words.offsets[100], words.offsets[101]
     assert words.hashes[first:last].tolist() == [plain_hash(word) for word in plain_words(texts[100])]
+
+
+def test_a_text_of_many_slices_is_cut_where_no_word_is() -> None:
+    dice = random.Random(5)
+    words = " ".join(dice.choice(("a", "βγ", "w" * 9, "x" * 70, "protein")) for _ in range(200_000))
+    texts = ["before", words, "one" * 300_000, f"{'y' * (1 << 18)} {'z' * 100}", "." * 600_000, "after"]
+    found = words_of(texts)
+    plain = [plain_words(text) for text in texts]
+    assert found.counts.tolist() == [len(each) for each in plain]
+    known = {word: plain_hash(word) for each in plain for word in each}
+    assert found.hashes.tolist() == [known[word] for each in plain for word in each]
+
+
+def test_memory_for_a_long_text_is_that_of_its_hashes() -> None:
+    text = "protein of mice " * 1_000_000
+    tracemalloc.start()
+    words = words_of([text])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(text) + 2 * words.hashes.nbytes + (12 << 20)  # numpy reports to tracemalloc
 
 
 def test_hashes_do_not_depend_on_the_batch() -> None:
