@@ -3,8 +3,8 @@
 What a bad part costs, by where it stands:
 
 - **In a tarball or a bundle each member stands alone.** One that is not well-formed, not JATS, in the wrong encoding,
-  damaged as gzip, larger than 64 MB, a link, or named so that it would leave its folder becomes an ``Article`` of that
-  kind, and reading goes on. Nothing is ever unpacked to disk, and no member is held in memory beyond 64 MB. Only what
+  damaged as gzip, larger than 16 MB, a link, or named so that it would leave its folder becomes an ``Article`` of that
+  kind, and reading goes on. Nothing is ever unpacked to disk, and no member is held in memory beyond 16 MB. Only what
   is called ``.xml``, ``.nxml`` (also ``.gz``) or ``PMC123.1.json`` is a record; images and texts are passed over and
   counted.
 - **A gzip or tar stream that is damaged or cut off refuses its file whole**, for what is missing cannot be counted.
@@ -43,7 +43,6 @@ from data_prep.schema import ParsePmc
 RECORD = re.compile(r"\.n?xml(?:\.gz)?$|(?:^|/)PMC\d+\.\d+\.json$", re.I)
 SUFFIX = re.compile(r"\.(?:n?xml(?:\.gz)?|json)$", re.I)
 GZIP = b"\x1f\x8b"
-TAR_BLOCK = 512
 TOO_LARGE = f"larger than {ARTICLE_LIMIT >> 20} MB"
 
 

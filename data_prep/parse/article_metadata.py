@@ -50,17 +50,17 @@ def apply_json(article: Article, data: bytes) -> None:
     apply_name(article, str(found.get("pmcid") or ""))
     article.version = _number(found.get("version")) or article.version
     article.pmid = article.pmid or _number(found.get("pmid"))
-    article.doi = article.doi or _text(found.get("doi")) or None
-    article.title = article.title or " ".join(_text(found.get("title")).split())
-    if article.year is None and (year := YEAR.search(_text(found.get("citation")))):
+    article.doi = article.doi or text_of(found.get("doi")) or None
+    article.title = article.title or " ".join(text_of(found.get("title")).split())
+    if article.year is None and (year := YEAR.search(text_of(found.get("citation")))):
         article.year = int(year[1])
-    code = from_code(_text(found.get("license_code")))
+    code = from_code(text_of(found.get("license_code")))
     if code:
         article.license, article.license_from = code, "metadata"
     for field, key in (("retracted", "is_retracted"), ("manuscript", "is_manuscript")):
         if key in found:
-            setattr(article, field, _flag(found[key]))
-    article.historical_ocr = _flag(found.get("is_historical_ocr"))
+            setattr(article, field, flag(found[key]))
+    article.historical_ocr = flag(found.get("is_historical_ocr"))
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _file_list(path: Path, _changed: int) -> FileList:
         for row in rows:
             match = NAMED.search(row[place]) if len(row) > max(place, header["license"]) else None
             if match:
-                retracted = "retracted" in header and len(row) > header["retracted"] and _flag(row[header["retracted"]])
+                retracted = "retracted" in header and len(row) > header["retracted"] and flag(row[header["retracted"]])
                 code = codes.setdefault((row[header["license"]].strip(), retracted), len(codes))
                 entries.append(int(match[1]) * CODES + min(code, CODES - 1))
     return FileList(array("q", sorted(entries)), list(codes))
@@ -116,9 +116,10 @@ def _number(value: Any) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _flag(value: Any) -> bool:
+def flag(value: Any) -> bool:
+    """What metadata says with yes or no: as JSON, or in words, as file lists and some mirrors have it."""
     return value is True or value == 1 or str(value).strip().lower() in ("true", "yes", "y", "1")
