@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.parse.article import Article
-from data_prep.parse.licenses import from_code
+from data_prep.parse.licenses import from_code, has_none
 from data_prep.parse.refusal import Refused
 
 NAMED = re.compile(r"PMC(\d{1,12})(?:\.(\d{1,3}))?(?=\.(?:n?xml|json|tar)\b|$)")
@@ -37,10 +37,14 @@ def apply_json(article: Article, data: bytes) -> None:
     """The bucket's metadata, over what the XML told.
 
     Raises:
-        Refused: it is not metadata; neither licence nor retraction can be known then.
+        Refused: it is not metadata, or it holds what no metadata could; neither licence nor retraction can be known
+            then.
     """
     try:
         found = json.loads(data)
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refused("its metadata holds half of a character (a lone surrogate)") from None
     except (ValueError, RecursionError) as error:
         raise Refused(f"its metadata is not JSON: {error}") from None
     if not isinstance(found, dict):
@@ -48,15 +52,16 @@ def apply_json(article: Article, data: bytes) -> None:
     if found.get("error") in NOT_HAD:
         article.kind = found["error"]
     apply_name(article, str(found.get("pmcid") or ""))
-    article.version = _number(found.get("version")) or article.version
+    version = _number(found.get("version"))
+    if version is not None and version > 9999:
+        raise Refused(f"its metadata names a version of more than four digits: {version}")
+    article.version = version or article.version
     article.pmid = article.pmid or _number(found.get("pmid"))
     article.doi = article.doi or text_of(found.get("doi")) or None
     article.title = article.title or " ".join(text_of(found.get("title")).split())
     if article.year is None and (year := YEAR.search(text_of(found.get("citation")))):
         article.year = int(year[1])
-    code = from_code(text_of(found.get("license_code")))
-    if code:
-        article.license, article.license_from = code, "metadata"
+    _apply_license(article, text_of(found.get("license_code")))
     for field, key in (("retracted", "is_retracted"), ("manuscript", "is_manuscript")):
         if key in found:
             setattr(article, field, flag(found[key]))
@@ -77,10 +82,15 @@ class FileList:
         index = bisect_left(self.entries, article.pmcid * CODES)
         if index < len(self.entries) and self.entries[index] // CODES == article.pmcid:
             license_code, retracted = self.codes[self.entries[index] % CODES]
-            code = from_code(license_code)
-            if code:
-                article.license, article.license_from = code, "metadata"
+            _apply_license(article, license_code)
             article.retracted = article.retracted or retracted
+
+
+def _apply_license(article: Article, said: str) -> None:
+    """A code that is not understood leaves the XML its say; one that says "none" does not."""
+    code = from_code(said)
+    if code or has_none(said):
+        article.license, article.license_from = code, "metadata"
 
 
 def file_list(path: Path) -> FileList:
