@@ -17,7 +17,7 @@ from typing import Any
 
 from data_prep.parse.article import Article
 from data_prep.parse.licenses import from_code, has_none
-from data_prep.parse.refusal import Refused
+from data_prep.parse.refusal import Refused, Unreadable
 
 NAMED = re.compile(r"PMC(\d{1,12})(?:\.(\d{1,3}))?(?=\.(?:n?xml|json|tar)\b|$)")
 YEAR = re.compile(r"(?<!\d)(1[5-9]\d\d|20\d\d)(?!\d)")
@@ -97,9 +97,12 @@ def file_list(path: Path) -> FileList:
     """Read ``NAME.filelist.csv`` or ``oa_file_list.csv``; once a process, however many tarballs it serves.
 
     Raises:
-        Refused: it lacks the columns, and with them the licences.
+        Refused: it lacks the columns, and with them the licences; or it cannot be read.
     """
-    return _file_list(path, path.stat().st_mtime_ns)
+    try:
+        return _file_list(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise Unreadable(error) from None
 
 
 @lru_cache(maxsize=2)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from base import storage
 from base.errors import UserError
+from data_prep.parse.article import spelled
 
 NUMBERED = re.compile(r"(\d\d)n(\d{4,5})\.xml(\.gz)?$")
 MAGIC = re.compile(r"[*?\[]")
@@ -115,10 +116,10 @@ def _bundles(files: Iterable[Source]) -> Iterator[Source]:
             members = [file for pair in part for file in pair]
             name = f"{folder}/#{number:04d}" if len(parts) > 1 else f"{folder}/"
             identity = hashlib.sha256("\n".join(f"{file.name} {file.identity}" for file in members).encode())
-            above = members[0].location.removesuffix(members[0].name)
+            below = members[0].name.removeprefix(f"{folder}/").count("/") + 1  # a location is not spelled as its name
             yield Source(
                 name,
-                storage.join(above, folder) if folder != "." else above.rstrip("/"),
+                members[0].location.rsplit("/", below)[0] if "/" in members[0].location else "",
                 identity.hexdigest(),
                 sum(file.size for file in members),
                 tuple((file.name, file.location) for file in members),
@@ -227,7 +228,9 @@ def _listed(folder: str) -> list[Source]:
 def _local(path: Path, name: str) -> Source:
     side = path.with_name(f"{path.name}.md5")
     states = [file.stat() for file in (path, side) if file.exists()]
-    return Source(name, str(path), " ".join(f"{one.st_size}-{one.st_mtime_ns}" for one in states), states[0].st_size)
+    return Source(
+        spelled(name), str(path), " ".join(f"{one.st_size}-{one.st_mtime_ns}" for one in states), states[0].st_size
+    )
 
 
 def is_pubmed(name: str) -> bool:
