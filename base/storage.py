@@ -4,6 +4,7 @@ A *location* is a local path or ``s3://bucket/key``. The endpoint comes from ``S
 from boto3's own chain, exactly as Composer and Streaming take them. Whatever is written appears whole or not at all.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -19,6 +20,7 @@ from base.errors import NotThere, UserError
 
 UMASK = os.umask(0o022)  # it can only be read by setting it, and that is no business of a thread
 os.umask(UMASK)
+ONLY_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def is_remote(location: str) -> bool:
@@ -83,7 +85,11 @@ def write_bytes(location: str, data: bytes) -> None:
 
 @contextmanager
 def write_aside(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it is synced to disk and moved into place."""
+    """Yield a temporary path beside ``path``; on success it is synced to disk and moved into place.
+
+    Raises:
+        UserError: it cannot be written. Other errors of the block, of files that it reads above all, stay as they are.
+    """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,15 +99,25 @@ def write_aside(path: str | Path) -> Iterator[Path]:
     os.close(descriptor)
     aside = Path(name)
     try:
-        yield aside
+        try:
+            yield aside
+        except OSError as error:
+            if error.errno in ONLY_OF_WRITING:
+                raise disk_error(path, error) from error
+            raise
+        _move_into_place(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _move_into_place(aside: Path, path: Path) -> None:
+    try:
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
         os.chmod(aside, 0o666 & ~UMASK)
         os.replace(aside, path)
     except OSError as error:
         raise disk_error(path, error) from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def disk_error(path: str | Path, error: OSError) -> UserError:

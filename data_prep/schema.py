@@ -13,6 +13,8 @@ NLM = "https://ftp.ncbi.nlm.nih.gov/pubmed/"
 FETCHED = ("ncbi", "sample")  # words instead of a place for pubmed: what the download stage gets or makes
 FETCHED_PMC = ("pmc-oa", "sample")  # the same for pmc
 
+SHARD_HEADER = 4096  # bytes of a shard that are neither sequences nor their offsets, at most
+
 Name = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -186,6 +188,7 @@ class DataConfiguration(Schema):
             _ranks,
             _questions,
             _abstracts_stay,
+            _shard_room,
         ]
 
 
@@ -253,3 +256,15 @@ def _abstracts_stay(configuration: DataConfiguration) -> Iterable[tuple[str, str
             f"{configuration.select.overlap} drops the abstracts of full texts, and parse.pmc.abstract=false leaves "
             "them out of the full texts: they would be nowhere; set overlap to both, or parse.pmc.abstract to true",
         )
+
+
+def shard_room(shards: Shards) -> int:
+    """How many sequences a shard holds: two bytes a token, and four that say where the sequence begins."""
+    return (shards.size_limit - SHARD_HEADER) // (2 * shards.max_seq_len + 4)
+
+
+def _shard_room(configuration: DataConfiguration) -> Iterable[tuple[str, str]]:
+    shards = configuration.shards
+    if shard_room(shards) < 1:
+        least = SHARD_HEADER + 2 * shards.max_seq_len + 4
+        yield "shards.size_limit", f"must hold one sequence: at least {least} bytes, or a smaller max_seq_len"

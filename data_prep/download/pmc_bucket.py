@@ -17,13 +17,14 @@ from typing import Any, TypeVar
 
 from base.errors import UserError
 from data_prep.download.retries import Stopped, Transient, insist
+from data_prep.parse.article_metadata import flag, text_of
+from data_prep.parse.article_xml import ARTICLE_LIMIT
 from data_prep.parse.licenses import from_code, permitted
 from data_prep.schema import DownloadPmc, Select
 
 T = TypeVar("T")
 XML_URL = re.compile(r"s3://[^/]+/([^?]+)(?:\?md5=([0-9a-fA-F]{32}))?")
 MD5 = re.compile(r"[0-9a-f]{32}")
-MAX_BYTES = 64 << 20  # of an article's XML: what parse takes at most
 FIRST_PAUSE = 0.25  # seconds before the second attempt
 BLOCK = 1 << 20
 ABSENT = ("404", "NoSuchKey", "NotFound")
@@ -224,18 +225,18 @@ def wanted(metadata: dict[str, Any], select: Select) -> bool:
     Scanned articles of the 18th to 20th century are never wanted. Author manuscripts outside the Open Access Subset
     are, with ``manuscripts``, when ``license`` takes their code, which is ``TDM``.
     """
-    if metadata.get("is_historical_ocr"):
+    if flag(metadata.get("is_historical_ocr")):
         return False
-    if not (metadata.get("is_pmc_openaccess") or (metadata.get("is_manuscript") and select.manuscripts)):
+    if not (flag(metadata.get("is_pmc_openaccess")) or (flag(metadata.get("is_manuscript")) and select.manuscripts)):
         return False
-    return permitted(from_code(metadata.get("license_code") or ""), select.license)
+    return permitted(from_code(text_of(metadata.get("license_code"))), select.license)
 
 
 def fetch_article(bucket: Bucket, entry: Entry, select: Select, held: Held | None) -> Fetched:
     """Get an article's metadata and, when wanted, its text; what is held and has not changed is not asked for."""
     reused = held is not None and _md5(held.metadata) == entry.etag
     try:
-        raw = held.metadata if held is not None and reused else bucket.get(entry.key, entry.etag, MAX_BYTES)
+        raw = held.metadata if held is not None and reused else bucket.get(entry.key, entry.etag, ARTICLE_LIMIT)
     except Unavailable as reason:
         return _without(entry, {}, reason.kind)
     try:
@@ -254,7 +255,7 @@ def fetch_article(bucket: Bucket, entry: Entry, select: Select, held: Held | Non
         return Fetched(raw, held.xml, "fetched", reused)
     try:
         # The URL names NLM's bucket; a mirror keeps the URLs and has the same keys.
-        return Fetched(raw, bucket.get(key, md5, MAX_BYTES), "fetched", False)
+        return Fetched(raw, bucket.get(key, md5, ARTICLE_LIMIT), "fetched", False)
     except Unavailable as reason:
         return _without(entry, metadata, reason.kind)
 

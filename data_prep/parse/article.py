@@ -11,7 +11,8 @@ class Article:
     Attributes:
         kind: ``article``, or why there is no text, in the words of the ledger: ``malformed`` (not well-formed XML),
             ``too_large``, ``unsafe_member`` (a link, or a name that leaves its folder, in a tarball), ``not_jats``,
-            ``encoding``, ``not_fetched`` (the bucket's metadata is there, the XML was not wanted), ``gone`` (the
+            ``encoding``, ``unreadable`` (the system would not give its bytes),
+            ``not_fetched`` (the bucket's metadata is there, the XML was not wanted), ``gone`` (the
             inventory lists it, the bucket no longer has it). With metadata beside it, any kind has its fields.
         place: where in its file it lies: the member of a tarball, the path of a loose file, or ``#3`` for the third
             article of a file of many.
@@ -45,6 +46,11 @@ class Article:
     journal: str = ""
     subjects: list[str] = field(default_factory=list)
     md5: str | None = None
+
+
+def spelled(name: str) -> str:
+    """The name of a file or member as it can be written down: a byte E9 that is not UTF-8 becomes ``\\udce9``."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def doi_key(doi: str) -> int:

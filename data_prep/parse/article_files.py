@@ -3,8 +3,8 @@
 What a bad part costs, by where it stands:
 
 - **In a tarball or a bundle each member stands alone.** One that is not well-formed, not JATS, in the wrong encoding,
-  damaged as gzip, larger than 64 MB, a link, or named so that it would leave its folder becomes an ``Article`` of that
-  kind, and reading goes on. Nothing is ever unpacked to disk, and no member is held in memory beyond 64 MB. Only what
+  damaged as gzip, larger than 16 MB, a link, or named so that it would leave its folder becomes an ``Article`` of that
+  kind, and reading goes on. Nothing is ever unpacked to disk, and no member is held in memory beyond 16 MB. Only what
   is called ``.xml``, ``.nxml`` (also ``.gz``) or ``PMC123.1.json`` is a record; images and texts are passed over and
   counted.
 - **A gzip or tar stream that is damaged or cut off refuses its file whole**, for what is missing cannot be counted.
@@ -32,18 +32,17 @@ from isal import igzip, isal_zlib
 from lxml import etree
 from lxml.etree import _Element
 
-from data_prep.parse.article import Article
+from data_prep.parse.article import Article, spelled
 from data_prep.parse.article_metadata import FileList, apply_json, apply_name, file_list
 from data_prep.parse.article_xml import ARTICLE_LIMIT, HEAD, SETS, NotRead, Readable, parse_article, parse_set, root_of
 from data_prep.parse.jats import read_article
-from data_prep.parse.refusal import Refused
+from data_prep.parse.refusal import Refused, Unreadable
 from data_prep.parse.sources import TARBALL
 from data_prep.schema import ParsePmc
 
 RECORD = re.compile(r"\.n?xml(?:\.gz)?$|(?:^|/)PMC\d+\.\d+\.json$", re.I)
 SUFFIX = re.compile(r"\.(?:n?xml(?:\.gz)?|json)$", re.I)
 GZIP = b"\x1f\x8b"
-TAR_BLOCK = 512
 TOO_LARGE = f"larger than {ARTICLE_LIMIT >> 20} MB"
 
 
@@ -126,9 +125,7 @@ def _packaged(name: str, path: Path, passed_over: Counter[str]) -> list[_Member]
         with _opened(path) as file:
             members = list(_tar_members(file, passed_over))
     except Refused as reason:
-        return [_Member(name, kind="malformed", detail=str(reason))]
-    except OSError as error:
-        return [_Member(name, kind="malformed", detail=f"cannot be read: {error.strerror}")]
+        return [_refused(name, reason)]
     return [replace(member, name=f"{name}/{member.name}") for member in members]
 
 
@@ -137,10 +134,12 @@ def _loose(name: str, path: Path) -> _Member:
         with _opened(path) as file:
             data = file.read(ARTICLE_LIMIT + 1)
     except Refused as reason:
-        return _Member(name, kind="malformed", detail=str(reason))
-    except OSError as error:
-        return _Member(name, kind="malformed", detail=f"cannot be read: {error.strerror}")
+        return _refused(name, reason)
     return _Member(name, data) if len(data) <= ARTICLE_LIMIT else _Member(name, kind="too_large", detail=TOO_LARGE)
+
+
+def _refused(name: str, reason: Refused) -> _Member:
+    return _Member(name, kind="unreadable" if isinstance(reason, Unreadable) else "malformed", detail=str(reason))
 
 
 def _paired(members: Iterable[_Member], settings: ParsePmc, known: Sequence[FileList]) -> Iterator[Article]:
@@ -169,7 +168,8 @@ def _with_metadata(article: Article, metadata: _Member | None, name: str, known:
         return article
     try:
         if metadata.kind is not None:
-            raise Refused(f"its metadata: {metadata.detail}")
+            kind = "unreadable" if metadata.kind == "unreadable" else "malformed"
+            return Article(kind, article.place, f"its metadata: {metadata.detail}", article.pmcid, article.version)
         apply_json(article, metadata.data)
     except Refused as reason:
         return Article("malformed", article.place, str(reason), article.pmcid, article.version)
@@ -213,18 +213,19 @@ def _tar_members(file: Readable, passed_over: Counter[str]) -> Iterator[_Member]
         with tarfile.open(fileobj=cast(IO[bytes], file), mode="r|", tarinfo=_TarInfo, errorlevel=2) as archive:
             while (info := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every header
-                if not RECORD.search(info.name):
-                    passed_over[Path(info.name).suffix.lower() if info.isreg() else "/"] += 1
+                name = spelled(info.name)
+                if not RECORD.search(name):
+                    passed_over[Path(name).suffix.lower() if info.isreg() else "/"] += 1
                     continue
                 found = True
                 if not info.isreg() or info.issparse():
-                    yield _Member(info.name, kind="unsafe_member", detail="not a plain file but a link or the like")
+                    yield _Member(name, kind="unsafe_member", detail="not a plain file but a link or the like")
                 elif info.name.startswith("/") or "\\" in info.name or ".." in info.name.split("/"):
-                    yield _Member(info.name, kind="unsafe_member", detail="its name leads out of its folder")
+                    yield _Member(name, kind="unsafe_member", detail="its name leads out of its folder")
                 elif info.size > ARTICLE_LIMIT:
-                    yield _Member(info.name, kind="too_large", detail=f"{info.size} bytes, {TOO_LARGE}")
+                    yield _Member(name, kind="too_large", detail=f"{info.size} bytes, {TOO_LARGE}")
                 else:
-                    yield _Member(info.name, archive.extractfile(info).read())  # type: ignore[union-attr]
+                    yield _Member(name, archive.extractfile(info).read())  # type: ignore[union-attr]
             # tarfile stops at the end mark; a second archive behind it would be lost, and a bad checksum unseen.
             if any(any(block) for block in iter(lambda: archive.fileobj.read(1 << 16), b"")):  # type: ignore[union-attr]
                 raise Refused("holds more behind the end mark of the tar archive: two archives in one file?")
@@ -267,19 +268,21 @@ class _Rejoined:
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     """A file, unpacked as it is read. A damaged gzip stream is Refused, whoever is reading."""
-    with open(path, "rb") as raw:
-        packed = raw.read(2) == GZIP
-        raw.seek(0)
-        try:
+    try:
+        with open(path, "rb") as raw:
+            packed = raw.read(2) == GZIP
+            raw.seek(0)
             if packed:
                 with igzip.open(raw, "rb") as file:
                     yield file  # type: ignore[misc]
             else:
                 yield raw
-        except (EOFError, isal_zlib.IsalError) as error:  # type: ignore[misc]
-            raise Refused(f"the gzip stream is damaged or cut off: {error}") from None
-        except igzip.BadGzipFile as error:
-            raise Refused(f"not a sound gzip file: {error}") from None
+    except (EOFError, isal_zlib.IsalError) as error:  # type: ignore[misc]
+        raise Refused(f"the gzip stream is damaged or cut off: {error}") from None
+    except igzip.BadGzipFile as error:
+        raise Refused(f"not a sound gzip file: {error}") from None
+    except OSError as error:  # what an error of gzip is as well
+        raise Unreadable(error) from None
 
 
 def _unpacked(data: bytes) -> bytes:

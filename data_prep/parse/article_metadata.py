@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.parse.article import Article
-from data_prep.parse.licenses import from_code
-from data_prep.parse.refusal import Refused
+from data_prep.parse.licenses import from_code, has_none
+from data_prep.parse.refusal import Refused, Unreadable
 
 NAMED = re.compile(r"PMC(\d{1,12})(?:\.(\d{1,3}))?(?=\.(?:n?xml|json|tar)\b|$)")
 YEAR = re.compile(r"(?<!\d)(1[5-9]\d\d|20\d\d)(?!\d)")
@@ -37,10 +37,14 @@ def apply_json(article: Article, data: bytes) -> None:
     """The bucket's metadata, over what the XML told.
 
     Raises:
-        Refused: it is not metadata; neither licence nor retraction can be known then.
+        Refused: it is not metadata, or it holds what no metadata could; neither licence nor retraction can be known
+            then.
     """
     try:
         found = json.loads(data)
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refused("its metadata holds half of a character (a lone surrogate)") from None
     except (ValueError, RecursionError) as error:
         raise Refused(f"its metadata is not JSON: {error}") from None
     if not isinstance(found, dict):
@@ -48,19 +52,20 @@ def apply_json(article: Article, data: bytes) -> None:
     if found.get("error") in NOT_HAD:
         article.kind = found["error"]
     apply_name(article, str(found.get("pmcid") or ""))
-    article.version = _number(found.get("version")) or article.version
+    version = _number(found.get("version"))
+    if version is not None and version > 9999:
+        raise Refused(f"its metadata names a version of more than four digits: {version}")
+    article.version = version or article.version
     article.pmid = article.pmid or _number(found.get("pmid"))
-    article.doi = article.doi or _text(found.get("doi")) or None
-    article.title = article.title or " ".join(_text(found.get("title")).split())
-    if article.year is None and (year := YEAR.search(_text(found.get("citation")))):
+    article.doi = article.doi or text_of(found.get("doi")) or None
+    article.title = article.title or " ".join(text_of(found.get("title")).split())
+    if article.year is None and (year := YEAR.search(text_of(found.get("citation")))):
         article.year = int(year[1])
-    code = from_code(_text(found.get("license_code")))
-    if code:
-        article.license, article.license_from = code, "metadata"
-    article.retracted = article.retracted or _flag(found.get("is_retracted"))
+    _apply_license(article, text_of(found.get("license_code")))
+    article.retracted = article.retracted or flag(found.get("is_retracted"))
     if "is_manuscript" in found:
-        article.manuscript = _flag(found["is_manuscript"])
-    article.historical_ocr = _flag(found.get("is_historical_ocr"))
+        article.manuscript = flag(found["is_manuscript"])
+    article.historical_ocr = flag(found.get("is_historical_ocr"))
 
 
 @dataclass(frozen=True)
@@ -77,19 +82,27 @@ class FileList:
         index = bisect_left(self.entries, article.pmcid * CODES)
         if index < len(self.entries) and self.entries[index] // CODES == article.pmcid:
             license_code, retracted = self.codes[self.entries[index] % CODES]
-            code = from_code(license_code)
-            if code:
-                article.license, article.license_from = code, "metadata"
+            _apply_license(article, license_code)
             article.retracted = article.retracted or retracted
+
+
+def _apply_license(article: Article, said: str) -> None:
+    """A code that is not understood leaves the XML its say; one that says "none" does not."""
+    code = from_code(said)
+    if code or has_none(said):
+        article.license, article.license_from = code, "metadata"
 
 
 def file_list(path: Path) -> FileList:
     """Read ``NAME.filelist.csv`` or ``oa_file_list.csv``; once a process, however many tarballs it serves.
 
     Raises:
-        Refused: it lacks the columns, and with them the licences.
+        Refused: it lacks the columns, and with them the licences; or it cannot be read.
     """
-    return _file_list(path, path.stat().st_mtime_ns)
+    try:
+        return _file_list(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise Unreadable(error) from None
 
 
 @lru_cache(maxsize=2)
@@ -105,7 +118,7 @@ def _file_list(path: Path, _changed: int) -> FileList:
         for row in rows:
             match = NAMED.search(row[place]) if len(row) > max(place, header["license"]) else None
             if match:
-                retracted = "retracted" in header and len(row) > header["retracted"] and _flag(row[header["retracted"]])
+                retracted = "retracted" in header and len(row) > header["retracted"] and flag(row[header["retracted"]])
                 code = codes.setdefault((row[header["license"]].strip(), retracted), len(codes))
                 entries.append(int(match[1]) * CODES + min(code, CODES - 1))
     return FileList(array("q", sorted(entries)), list(codes))
@@ -116,9 +129,10 @@ def _number(value: Any) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _flag(value: Any) -> bool:
+def flag(value: Any) -> bool:
+    """What metadata says with yes or no: as JSON, or in words, as file lists and some mirrors have it."""
     return value is True or value == 1 or str(value).strip().lower() in ("true", "yes", "y", "1")

@@ -6,6 +6,8 @@ Rules for the XML, each with its reason:
 - Everything that a licence names is gathered first, links and words alike, and **the most restrictive wins**. BioMed
   Central's texts name CC BY for the article and link CC0 for the data, so the first or the freest link is wrong.
 - Words matter where there is no link (a third of PLOS) and where they narrow a link ("non-commercial use").
+- CC0 and the public domain count only outside of sentences about data, metadata or supplements: a publisher who keeps
+  all rights in the article may waive those in its data.
 - ``license-type`` is free text: it may narrow what was found, never grant anything.
 - What is not understood is None, and it is the policy's business to leave it out.
 """
@@ -16,6 +18,7 @@ from typing import get_args
 
 from lxml.etree import _Element
 
+from data_prep.parse.plain_text import local_name
 from data_prep.schema import License
 
 CODES: tuple[License, ...] = get_args(License)
@@ -50,7 +53,12 @@ PUBLIC_DOMAIN = re.compile(
     r"|\bfree\s+of\s+all\s+copyright",
     re.I,
 )
-ABOUT_DATA = re.compile(r"[^.]*\b(?:data|metadata)\b[^.]*\b(?:waiver|dedication|public domain)\b[^.]*\.?", re.I)
+ABOUT_DATA = re.compile(
+    r"\b(?:meta)?data(?:sets?|bases?)?\b|\bsupplement|\b(?:additional|supporting)\s+(?:files?|information)", re.I
+)
+SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n")
+LINK = "\x02"  # stands for a link in a text, and never in XML
+NO_CC = re.compile(r"\s*no[\s_-]*cc[\s_-]*code\s*", re.I)
 
 
 def from_code(text: str | None) -> License | None:
@@ -68,6 +76,11 @@ def from_code(text: str | None) -> License | None:
     if match is None:
         return None
     return _composed(match[1].split()) if match[1] else "CC0"
+
+
+def has_none(code: str | None) -> bool:
+    """Whether NLM's metadata says that there is no Creative Commons licence: ``NO-CC CODE``."""
+    return NO_CC.fullmatch(code or "") is not None
 
 
 def from_permissions(meta: _Element | None) -> License | None:
@@ -104,26 +117,63 @@ def permitted(code: License | None, policy: str | Collection[License]) -> bool:
 
 def _named_in(element: _Element) -> set[License]:
     """Every licence that an element names, in links or in words."""
-    text = " ".join("".join(element.itertext()).split())
-    links = [value for one in element.iter("{*}*") for key, value in one.attrib.items() if str(key).endswith("href")]
     if element.get("specific-use") == "tdm":  # ali:license_ref for the miners among the readers
         return {"TDM"}
-    searched = " ".join([text, *map(str, links)])
-    found: set[License] = {_composed(match[1].lower().split("-")) for match in CC_URL.finditer(searched)} - {None}  # type: ignore[assignment]
-    words = ABOUT_DATA.sub(" ", text) if found else text
-    if CC0_URL.search(searched):
+    sentences = _sentences(element)
+    everything = " ".join(f"{words} {links}" for words, links in sentences)
+    own = " ".join(f"{words} {links}" for words, links in sentences if not ABOUT_DATA.search(words))
+    words = " ".join(words for words, _ in sentences)
+    own_words = " ".join(words for words, _ in sentences if not ABOUT_DATA.search(words))
+    found: set[License] = {_composed(match[1].lower().split("-")) for match in CC_URL.finditer(everything)} - {None}  # type: ignore[assignment]
+    if CC0_URL.search(own):
         found.add("CC0")
-    if MARK_URL.search(searched):
+    if MARK_URL.search(own):
         found.add("public domain")
-    for match in NAMED.finditer(words):
-        code = _in_words(LICENCE.split(match[1])[0])
-        if code:
-            found.add(code)
-    if not found and PUBLIC_DOMAIN.search(words):
+    found |= {code for code in _named_in_words(words) if code != "CC0"} | _named_in_words(own_words)
+    if not found and PUBLIC_DOMAIN.search(own_words):
         found.add("public domain")
     if found and FOR_NON_COMMERCIAL_USE.search(BOTH_USES.sub(" ", words)):
         found.add("CC BY-NC")
     return found
+
+
+def _sentences(element: _Element) -> list[tuple[str, str]]:
+    """The words of each sentence, and the links that stand in it."""
+    parts: list[str] = []
+    links: list[str] = []
+    _gather(element, parts, links)
+    found, begin = [], 0
+    for sentence in SENTENCE.split("".join(parts)):
+        end = begin + sentence.count(LINK)
+        found.append((" ".join(sentence.replace(LINK, "").split()), " ".join(links[begin:end])))
+        begin = end
+    return found
+
+
+def _gather(element: _Element, parts: list[str], links: list[str]) -> None:
+    """Text with LINK where a link stands; a paragraph, or what is none of the sentences around it, on its own line."""
+    apart = local_name(element) in ("license", "license-p", "license_ref", "p")
+    parts.append("\n" if apart else "")
+    for key, value in element.attrib.items():
+        if str(key).endswith("href"):
+            parts.append(LINK)
+            links.append(str(value))
+    parts.append("\n" if local_name(element) == "license" else "")
+    parts.append(_on_one_line(element.text))
+    for child in element:
+        if local_name(child) is not None:
+            _gather(child, parts, links)
+        parts.append(_on_one_line(child.tail))
+    parts.append("\n" if apart else "")
+
+
+def _on_one_line(text: str | None) -> str:
+    return re.sub(r"\s", " ", text or "")
+
+
+def _named_in_words(words: str) -> set[License]:
+    codes = (_in_words(LICENCE.split(match[1])[0]) for match in NAMED.finditer(words))
+    return {code for code in codes if code}
 
 
 def _in_words(name: str) -> License | None:

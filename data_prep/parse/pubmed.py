@@ -23,7 +23,7 @@ from lxml import etree
 from data_prep.parse.pubmed_bytes import Unusual, read_record
 from data_prep.parse.pubmed_record import AbstractRules, Deletion, Record
 from data_prep.parse.pubmed_tree import SAFE, read_child, refuse_fatal, tree_of
-from data_prep.parse.refusal import Refused
+from data_prep.parse.refusal import Refused, Unreadable
 
 CHUNK = 1 << 16  # bytes of XML given to the parser at a time; malloc takes and returns larger pieces page by page
 HEAD = 1 << 16  # the declaration, the document type and the root must lie in so many bytes
@@ -63,17 +63,19 @@ def read_pubmed_as_tree(path: str | Path, rules: AbstractRules = DEFAULT_RULES) 
 
 
 def _read(path: str | Path, rules: AbstractRules, form: Form) -> Iterator[Record | Deletion]:
-    with _open(path) as file:
-        try:
+    try:
+        with _open(path) as file:
             yield from _records(file, rules, form)
-        except EOFError as error:
-            raise Refused(f"the gzip stream is cut off: {error}") from None
-        except igzip.BadGzipFile as error:
-            raise Refused(f"not a sound gzip file: {error}") from None
-        except isal_zlib.IsalError as error:  # type: ignore[misc]  # isal's stubs take it for something else
-            raise Refused(f"the gzip stream is damaged: {error}") from None
-        except etree.XMLSyntaxError as error:
-            raise Refused(f"not well-formed XML: {error.msg}") from None
+    except EOFError as error:
+        raise Refused(f"the gzip stream is cut off: {error}") from None
+    except igzip.BadGzipFile as error:
+        raise Refused(f"not a sound gzip file: {error}") from None
+    except isal_zlib.IsalError as error:  # type: ignore[misc]  # isal's stubs take it for something else
+        raise Refused(f"the gzip stream is damaged: {error}") from None
+    except etree.XMLSyntaxError as error:
+        raise Refused(f"not well-formed XML: {error.msg}") from None
+    except OSError as error:  # what an error of gzip is as well
+        raise Unreadable(error) from None
 
 
 def _open(path: str | Path) -> IO[bytes]:

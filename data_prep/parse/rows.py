@@ -75,12 +75,14 @@ class Counts:
 
     Attributes:
         unusable: of the records; no document can come of them, for what was given is at fault.
+        unreadable: of these, those that may be read in another run.
         named: place and reason of the first of these.
     """
 
     records: int = 0
     deletions: int = 0
     unusable: int = 0
+    unreadable: int = 0
     named: list[dict[str, str]] = field(default_factory=list)
 
     def add_unusable(self, place: str, reason: str) -> None:
@@ -131,6 +133,7 @@ def write_articles(articles: Iterable[Article], path: Path) -> Counts:
             counts.records += 1
             if article.kind not in NOT_UNUSABLE:
                 counts.add_unusable(article.place, article.detail or article.kind)
+                counts.unreadable += article.kind == "unreadable"
             elif article.kind == "article" and article.pmcid is None and not article.doi:
                 counts.add_unusable(article.place, "an article with neither a PMCID nor a DOI")
             yield article

@@ -1,5 +1,8 @@
 """Which sections of a body are about the paper rather than its matter, and are left out.
 
+A title decides only where statements about the paper stand: over a section that lies in no other, or in the last one of
+them. In a review, Results may have a part "Sources of funding", which is its matter.
+
 What is said of methods stays, ethics committees and consent among it ("Ethics", "Ethical considerations"); the
 statements that journals ask for in a form go ("Ethics approval", "Consent for publication", "Competing interests").
 Lists of abbreviations go with the glossary, appendices (mostly questionnaires) with those of ``back``.
@@ -8,6 +11,8 @@ Lists of abbreviations go with the glossary, appendices (mostly questionnaires) 
 import re
 
 from lxml.etree import _Element
+
+from data_prep.parse.plain_text import local_name
 
 TYPES_LEFT_OUT = frozenset([
     "ack", "acknowledgement", "acknowledgements", "acknowledgment", "acknowledgments", "additional-information",
@@ -66,4 +71,12 @@ def is_left_out(section: _Element) -> bool:
     if title is None:
         return False
     words = NUMBERING.sub("", "".join(title.itertext()).strip())
-    return TITLES_LEFT_OUT.fullmatch(NOT_LETTERS.sub("", words.lower())) is not None
+    return TITLES_LEFT_OUT.fullmatch(NOT_LETTERS.sub("", words.lower())) is not None and _is_outermost_or_last(section)
+
+
+def _is_outermost_or_last(section: _Element) -> bool:
+    """Whether it lies in no other section, or in one behind which nothing is left but what is left out."""
+    outer = section
+    while (parent := outer.getparent()) is not None and local_name(parent) == "sec":
+        outer = parent
+    return outer is section or all(is_left_out(later) for later in outer.itersiblings("{*}sec"))

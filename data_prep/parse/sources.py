@@ -1,8 +1,8 @@
 """Which input files there are, and in which order they follow each other: PubMed's, and those of full text.
 
-Both are a file, a folder or a glob, on a local disk or in a bucket; in globs ``*`` stays within a folder
-and ``**`` goes across folders. PubMed's files are one source each. Full text comes as large containers, one source each,
-and as loose files and small packages of one article, which are bundled so that a million articles are a thousand tasks
+Both are a file, a folder or a glob, on a local disk or in a bucket; in globs ``*`` stays within a folder and ``**`` goes
+across folders. PubMed's files are one source each. Full text comes as large containers, one source each, and as loose
+files and small packages of one article, which are bundled so that a million articles are a thousand tasks
 and not a million.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from base import storage
 from base.errors import UserError
+from data_prep.parse.article import spelled
 
 NUMBERED = re.compile(r"(\d\d)n(\d{4,5})\.xml(\.gz)?$")
 MAGIC = re.compile(r"[*?\[]")
@@ -132,11 +133,10 @@ def _bundles(files: Iterable[Source]) -> Iterator[Source]:
             members = [file for pair in part for file in pair]
             name = f"{folder}/#{number:04d}" if len(parts) > 1 else f"{folder}/"
             identity = hashlib.sha256("\n".join(f"{file.name} {file.identity}" for file in members).encode())
-            in_place = next(file for file in members if file.location.endswith(file.name))
-            above = in_place.location.removesuffix(in_place.name)
+            below = members[0].name.removeprefix(f"{folder}/").count("/") + 1  # a location is not spelled as its name
             yield Source(
                 name,
-                storage.join(above, folder) if folder != "." else above.rstrip("/"),
+                members[0].location.rsplit("/", below)[0] if "/" in members[0].location else "",
                 identity.hexdigest(),
                 sum(file.size for file in members),
                 tuple((file.name, file.location) for file in members),
@@ -255,7 +255,9 @@ def _listed(folder: str) -> list[Source]:
 def _local(path: Path, name: str) -> Source:
     side = path.with_name(f"{path.name}.md5")
     states = [file.stat() for file in (path, side) if file.exists()]
-    return Source(name, str(path), " ".join(f"{one.st_size}-{one.st_mtime_ns}" for one in states), states[0].st_size)
+    return Source(
+        spelled(name), str(path), " ".join(f"{one.st_size}-{one.st_mtime_ns}" for one in states), states[0].st_size
+    )
 
 
 def is_pubmed(name: str) -> bool:

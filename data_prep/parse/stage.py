@@ -23,7 +23,7 @@ from data_prep.parse.article_files import read_articles, read_loose
 from data_prep.parse.numbering import doubts
 from data_prep.parse.pubmed import read_pubmed
 from data_prep.parse.pubmed_record import AbstractRules
-from data_prep.parse.refusal import Refused
+from data_prep.parse.refusal import Refused, Unreadable
 from data_prep.parse.rows import Counts, write_articles, write_citations
 from data_prep.parse.sources import Source, find_article_sources, find_sources
 from data_prep.schema import ParsePmc, ParsePubmed
@@ -32,6 +32,7 @@ from data_prep.stage import Job, Stage, digest, remove, versions
 VERSION = 5  # of the rules by which text is taken from XML: raise it when they change
 PACKAGES = ("lxml", "py3langid")  # they read the XML and guess languages
 FOLDER = "parsed"
+NOTED = "unreadable.json"  # in work
 TOLD_AT_MOST = 50  # unusable records, on the screen
 
 
@@ -54,6 +55,7 @@ class Parsed:
         md5: of the file, or of the MD5s of a bundle's files.
         refused: why none of it is used.
         passed_over: members of a tarball that are no records, by suffix.
+        unreadable: the system would not give the bytes of all of it.
         unusable, named: see :class:`data_prep.parse.rows.Counts`.
     """
 
@@ -64,6 +66,7 @@ class Parsed:
     passed_over: dict[str, int] = field(default_factory=dict)
     unusable: int = 0
     named: list[dict[str, str]] = field(default_factory=list)
+    unreadable: bool = False
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -88,6 +91,7 @@ def run(job: Job) -> dict[str, Any]:
         for index, parsed in job.executor.map(parse_file, waiting):
             outcomes[waiting[index].source.name] = parsed
             advance(waiting[index].source.size)
+    _note_unreadable(job, [task.source for task in tasks if outcomes[task.source.name].unreadable])  # type: ignore[union-attr]
     return _summary(job, tasks, {name: parsed for name, parsed in outcomes.items() if parsed is not None})
 
 
@@ -168,18 +172,17 @@ def parse_file(task: ParseTask) -> Parsed:
         try:
             _check_md5(task.source, fetched.md5)
             passed_over: Counter[str] = Counter()
-            try:
-                with storage.write_aside(task.target) as aside:
-                    counts = _write(task, fetched, passed_over, aside)
-            except (FileNotFoundError, PermissionError) as error:
-                raise Refused(f"cannot be read: {error.strerror}") from None
+            with storage.write_aside(task.target) as aside:
+                counts = _write(task, fetched, passed_over, aside)
             parsed = Parsed(
                 counts.records, counts.deletions, fetched.md5, None, dict(sorted(passed_over.items())),
-                counts.unusable, counts.named,
+                counts.unusable, counts.named, counts.unreadable > 0,
             )  # fmt: skip
         except Refused as reason:
             task.target.unlink(missing_ok=True)
-            parsed = Parsed(0, 0, fetched.md5, str(reason))
+            parsed = Parsed(0, 0, fetched.md5, str(reason), unreadable=isinstance(reason, Unreadable))
+    if parsed.unreadable:
+        return parsed  # of which nothing is kept: rights may change while the file does not
     storage.write_bytes(str(_marker(task)), json.dumps({"key": task.key, **asdict(parsed)}).encode())
     return parsed
 
@@ -238,10 +241,13 @@ def _md5(path: Path) -> str:
 def _check_md5(source: Source, got: str) -> None:
     """Where NLM's checksum lies beside the file, it must fit."""
     side = f"{source.location}.md5"
-    if source.members or not storage.exists(side):
+    if source.members or not got or not storage.exists(side):
         return
-    text = storage.read_bytes(side).decode("ascii", "replace")
-    if not got or got not in text.lower():
+    try:
+        text = storage.read_bytes(side).decode("ascii", "replace")
+    except OSError as error:
+        raise Unreadable(error) from None
+    if got not in text.lower():
         raise Refused(f"its MD5 is {got}, but {Path(side).name} says {text.strip()[:80]}")
 
 
@@ -264,7 +270,7 @@ def _require_different_names(tasks: list[ParseTask]) -> None:
     """The ledger knows files by their names."""
     twice = [name for name, number in Counter(task.source.name for task in tasks).items() if number > 1]
     if twice:
-        raise UserError(f"{', '.join(twice[:5])}: given both as pubmed and as pmc; give each file once")
+        raise UserError(f"{', '.join(twice[:5])}: a file of this name is in both pubmed and pmc; give it once")
 
 
 def _remove_others(folder: Path, targets: list[Path]) -> None:
@@ -282,11 +288,48 @@ def _rules() -> list[Any]:
 
 
 def depends_on(job: Job) -> Any:
-    """The settings, and every input file as it is now."""
-    return [
+    """The settings, every input file as it is now, and which of them an earlier run could not read and this one can."""
+    inputs = _inputs(job)
+    key: list[Any] = [
         [*_rules(), kind, settings.model_dump(), [[source.name, source.identity] for source in sources]]
-        for kind, settings, sources in _inputs(job)
+        for kind, settings, sources in inputs
     ]
+    again = _readable_again(job, [source for _, _, sources in inputs for source in sources])
+    return [*key, again] if again else key
+
+
+def _readable_again(job: Job, sources: list[Source]) -> list[str]:
+    """Names of the sources noted as unreadable that are so no more; it stays noted, for the stage's key has them."""
+    noted = _noted(job)
+    for source in sources:
+        if noted.get(_identity(source)) is False and _can_be_read(source):
+            noted[_identity(source)] = True
+            storage.write_bytes(str(job.work / NOTED), json.dumps(noted).encode())
+    return [source.name for source in sources if noted.get(_identity(source))]
+
+
+def _note_unreadable(job: Job, sources: list[Source]) -> None:
+    if sources:
+        noted = _noted(job) | {_identity(source): False for source in sources}
+        storage.write_bytes(str(job.work / NOTED), json.dumps(noted).encode())
+
+
+def _noted(job: Job) -> dict[str, bool]:
+    """Sources that an earlier run could not read → whether they could be read since."""
+    try:
+        return json.loads((job.work / NOTED).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
+def _identity(source: Source) -> str:
+    return f"{source.name} {source.identity}"
+
+
+def _can_be_read(source: Source) -> bool:
+    locations = [location for _, location in source.members] or [source.location]
+    beside = [side for side in (f"{source.location}.md5",) if storage.exists(side)]
+    return all(_md5(Path(location)) for location in (*locations, *source.lists, *beside))
 
 
 STAGE = Stage("parse", needs=("download",), depends_on=depends_on, run=run, scratch=(FOLDER,))

@@ -7,6 +7,7 @@ REASONS = {
     "no_identifier": "a full text with neither a PMCID nor a DOI",
     "unknown_element": "an element that NLM's DTD does not know, where records stand",
     "malformed": "its XML is not well-formed, or declares entities of its own",
+    "unreadable": "the system would not give its bytes; the next run tries again",
     "encoding": "its XML is not in UTF-8",
     "not_jats": "an XML file that holds no article",
     "too_large": "larger than any article could be",

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from base.progress import progress, say
 from base.storage import sha256, write_aside
 from data_prep.documents import DOCUMENTS, document_keys, parts, read_columns
+from data_prep.schema import shard_room
 from data_prep.shards.doc_ids import DOC_IDS, write_doc_ids
 from data_prep.shards.packing import SPLITS, Layout, lay_out, shuffled, split_documents
 from data_prep.shards.shuffling import GatherTask, gather, gathered_path, save_layout
@@ -30,7 +31,6 @@ from data_prep.tokenizer.training import END_OF_TEXT, load_tokenizer
 
 VERSION = 3
 FOLDER, CARD = "mds", "card.json"
-HEADER = 4096  # bytes of a shard that are neither samples nor their offsets, at most
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def run(job: Job) -> dict[str, Any]:
     layouts, added = _layouts(job, tokens, part_files, work)
     tasks: dict[str, list[ShardTask]] = {}
     for split, layout in layouts.items():
-        per_shard = max(1, (settings.size_limit - HEADER) // (2 * settings.max_seq_len + 4))
+        per_shard = shard_room(settings)
         tasks[split] = [
             ShardTask(
                 work / split, number, first, min(first + per_shard, layout.sequences),

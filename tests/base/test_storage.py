@@ -1,5 +1,6 @@
 """Local files and a real S3 server behave alike; errors say what to do; nothing half-written is left."""
 
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -92,6 +93,17 @@ def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path):
         raise RuntimeError
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_error_of_reading_is_not_told_as_one_of_writing(tmp_path):
+    with pytest.raises(FileNotFoundError), storage.write_aside(tmp_path / "file") as aside:
+        aside.write_bytes((tmp_path / "nothing").read_bytes())
+    with (
+        pytest.raises(UserError, match=r"file: cannot be written: No space left"),
+        storage.write_aside(tmp_path / "file"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):

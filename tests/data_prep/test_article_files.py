@@ -2,12 +2,14 @@
 
 import gzip
 import io
+import json
 import tarfile
 from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from made_articles import jats, metadata, tarball
 
@@ -15,6 +17,7 @@ from data_prep.download.sample_articles import write_articles
 from data_prep.parse.article import Article
 from data_prep.parse.article_files import read_articles, read_loose
 from data_prep.parse.refusal import Refused
+from data_prep.parse.rows import write_articles as write_rows
 from data_prep.schema import ParsePmc, Sample
 
 SETTINGS = ParsePmc()
@@ -88,7 +91,7 @@ def test_a_retraction_that_the_xml_tells_holds_whatever_the_metadata_say(tmp_pat
 
 
 def test_the_xml_tells_the_licence_where_the_metadata_name_none(tmp_path: Path) -> None:
-    for code in (None, "", "NO-CC CODE"):
+    for code in (None, "", "other"):
         members = [("PMC5.1.json", metadata(5, license_code=code)), ("PMC5.1.xml", jats(pmcid=5).encode())]
         (article,) = all_of(tarball(tmp_path / "a.tar.gz", members))
         assert (article.license, article.license_from) == ("CC BY", "xml")
@@ -122,7 +125,7 @@ def test_a_file_list_tells_licences_and_retractions(tmp_path: Path, head: str) -
     path = tarball(tmp_path / "a.tar.gz", [(f"x/PMC{pmcid}.xml", jats(pmcid=pmcid).encode()) for pmcid in range(1, 5)])
     articles = all_of(path, lists=[listed])
     assert [(article.license, article.license_from) for article in articles] == [
-        ("CC0", "metadata"), ("CC BY-NC", "metadata"), ("CC BY", "xml"), ("CC BY", "xml"),
+        ("CC0", "metadata"), ("CC BY-NC", "metadata"), (None, "metadata"), ("CC BY", "xml"),
     ]  # fmt: skip
     assert [article.retracted for article in articles] == [False, "Retracted" in head, False, False]
     with pytest.raises(Refused, match="no columns"):
@@ -220,7 +223,7 @@ class Padding(io.RawIOBase):
 
 def test_an_article_beyond_all_measure_is_never_held_in_memory(tmp_path: Path) -> None:
     huge = tarfile.TarInfo("huge.xml")
-    huge.size = 70 << 20
+    huge.size = 17 << 20
     path = tmp_path / "a.tar.gz"
     with gzip.open(path, "wb", compresslevel=1) as file, tarfile.open(fileobj=file, mode="w|") as archive:
         archive.addfile(huge, Padding())
@@ -229,16 +232,16 @@ def test_an_article_beyond_all_measure_is_never_held_in_memory(tmp_path: Path) -
         archive.addfile(good, io.BytesIO(jats().encode()))
     assert [article.kind for article in all_of(path)] == ["too_large", "article"]
     with gzip.open(tmp_path / "huge.xml.gz", "wb", compresslevel=1) as file:
-        for _ in range(70):
+        for _ in range(17):
             file.write(b"<article>" + b" " * (1 << 20))
     assert [article.kind for article in all_of(tmp_path / "huge.xml.gz")] == ["too_large"]
     packed = (tmp_path / "huge.xml.gz").read_bytes()
     assert [article.kind for article in all_of(tarball(tmp_path / "b.tar", [("x.xml.gz", packed)]))] == ["too_large"]
     with gzip.open(tmp_path / "set.xml.gz", "wb", compresslevel=1) as file:
         file.write(f"<articles>{jats()}<article>".encode())
-        for _ in range(70):
+        for _ in range(17):
             file.write(b"<p>" + b"a" * (1 << 20) + b"</p>")
-    with pytest.raises(Refused, match="64 MB without the end"):
+    with pytest.raises(Refused, match="16 MB without the end"):
         all_of(tmp_path / "set.xml.gz")
 
 
@@ -280,6 +283,109 @@ def test_the_sample_has_every_shape_and_is_the_same_every_time(tmp_path: Path) -
         if not name.endswith(".csv"):
             kinds.update(article.kind for article in all_of(tmp_path / "a" / name))
     assert kinds == {"article": 40, "not_fetched": 1}
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The articles as they are written down, which is more than to read them."""
+    write_rows(all_of(path), path.with_suffix(".parquet"))
+    return pq.read_table(path.with_suffix(".parquet")).to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("more", "detail"),
+    [
+        ({"title": "\ud800"}, "half of a character"), ({"doi": "10.1/\udfff"}, "half of a character"),
+        ({"version": 2**31}, "version of more than four digits"), ({"version": "99999"}, "more than four digits"),
+        ({"others": [{"deep": "\udcff"}]}, "half of a character"),
+    ],
+)  # fmt: skip
+def test_metadata_that_no_row_can_hold_cost_their_article_alone(
+    tmp_path: Path, more: dict[str, Any], detail: str
+) -> None:
+    members = [("PMC1.1.json", metadata(1, **more)), ("PMC1.1.xml", jats(pmcid=1).encode())]
+    members += [("PMC2.1.json", metadata(2)), ("PMC2.1.xml", jats(pmcid=2).encode())]
+    bad, good = rows_of(tarball(tmp_path / "a.tar.gz", members))
+    assert (bad["kind"], bad["place"]) == ("malformed", "PMC1.1.xml") and detail in bad["detail"]
+    assert good["kind"] == "article"
+
+
+def test_names_that_are_not_utf8_are_written_down_all_the_same(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("Mu\udcf1oz/PMC7.xml")
+    info.size = len(jats().encode())
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(info, io.BytesIO(jats().encode()))
+        archive.addfile(tarfile.TarInfo("x.\udcff"))
+    (tmp_path / "a.tar").write_bytes(packed.getvalue())
+    passed_over: Counter[str] = Counter()
+    (article,) = all_of(tmp_path / "a.tar", passed_over=passed_over)
+    assert article.place == "Mu\\udcf1oz/PMC7.xml" and passed_over == {".\\udcff": 1}
+    assert rows_of(tmp_path / "a.tar")[0]["place"] == article.place
+
+
+ODD: tuple[Any, ...] = (
+    None, True, -1, 10**11, 2**31, 10**30, 1.5, float("nan"), "", "\ud800", "10.1/\udfff", "PMC99999999999999", [], {},
+    [1], {"a": 1}, "CC BY", "NO-CC CODE", "gone", "9" * 12, "true", "\x00", "\x02", "PMC3.9", "٣",
+)  # fmt: skip
+KEYS = (
+    "pmcid", "version", "pmid", "doi", "title", "citation", "license_code", "is_retracted", "is_manuscript",
+    "is_historical_ocr", "error",
+)  # fmt: skip
+
+
+def odd_metadata(random: Random, data: bytes) -> bytes:
+    """The metadata with odd values in one or two of its keys, or with damaged bytes."""
+    if random.random() < 0.3:
+        return damaged(random, data)
+    found = json.loads(data)
+    for _ in range(random.choice((1, 2))):
+        found[random.choice(KEYS)] = random.choice(ODD)
+    return json.dumps(found).encode()
+
+
+def odd_tarball(random: Random, path: Path, members: list[tuple[str, bytes]]) -> None:
+    """A tarball with a damaged header, an odd name in one, or both; sums are right, so that the header is believed."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=random.choice((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT))) as file:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), random.choice((0, 2**33, 1.5))
+            match random.randrange(5):
+                case 0:
+                    info.name = random.choice(("\udcff", "../", "a" * 300, "\n", "é", "\x01")) + name
+                case 1:
+                    info.type = bytes([random.randrange(256)])
+            file.addfile(info, io.BytesIO(data))
+    data = bytearray(packed.getvalue())
+    if random.random() < 0.7:
+        header = data[:512]
+        place = random.choice((0, 90, 100, 124, 130, 136, 156, 157, 257, 263, 300, 345)) + random.randrange(6)
+        header[place] = random.randrange(256)
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        data[:512] = header
+    path.write_bytes(data)
+
+
+def test_odd_metadata_and_headers_never_crash_and_are_written_down(tmp_path: Path) -> None:
+    random = Random(7)
+    outcomes: Counter[str] = Counter()
+    for _ in range(800):
+        members = [("PMC5.1.json", odd_metadata(random, metadata(5))), ("PMC5.1.xml", jats(pmcid=5).encode())]
+        if random.random() < 0.5:
+            members.append(("PMC6.1.xml", jats(pmcid=6).encode()))
+        path = tmp_path / "a.tar"
+        if random.random() < 0.5:
+            odd_tarball(random, path, members)
+        else:
+            tarball(path, members)
+        try:
+            rows = rows_of(path)
+        except Refused:
+            outcomes["refused"] += 1
+        else:
+            outcomes["read" if all(row["kind"] == "article" for row in rows) else "bad"] += 1
+    assert min(outcomes[name] for name in ("read", "refused", "bad")) > 20, outcomes
 
 
 PIECES = (

@@ -5,15 +5,19 @@ import gzip
 import os
 import re
 import resource
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
-from made import BOTH, HEAD, YAML, article, documents, ledger, prepare, pubmed_file
+from made import BOTH, HEAD, YAML, article, documents, dropped, ledger, prepare, pubmed_file
+from made_articles import long
 
 from base.errors import PartlyRefused, UserError
 from data_prep.download.sample import write_sample
@@ -21,6 +25,7 @@ from data_prep.parse.pubmed import read_pubmed
 from data_prep.parse.refusal import Refused
 from data_prep.schema import Sample
 
+NOBODY = 65534  # a user without rights
 GOOD = f"{HEAD}<PubmedArticleSet>{article(1)}{article(2)}</PubmedArticleSet>".encode()
 BOMB = (
     '<!DOCTYPE PubmedArticleSet [<!ENTITY a "aaaaaaaaaa">'
@@ -131,6 +136,65 @@ def test_the_rest_goes_on_and_the_refused_are_in_ledger_and_message(tmp_path: Pa
     assert ledger(tmp_path / "out")["refused_files"] == []
 
 
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A folder in which a user without rights can work as well; this process has none meanwhile."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    yield folder
+    os.seteuid(user)
+    shutil.rmtree(folder)
+
+
+def test_an_unreadable_file_is_refused_until_it_can_be_read(open_to_all: Path) -> None:
+    folder, out, full = open_to_all / "in", open_to_all / "out", open_to_all / "pmc"
+    full.mkdir()
+    pubmed_file(folder / "a.xml", article(1))
+    (full / "PMC7.xml").write_text(long(7))
+    shut = [pubmed_file(folder / "b.xml", article(2, "Other text.")), full / "PMC8.xml"]
+    shut[1].write_text(long(8))
+    for path in shut:
+        path.chmod(0)
+    stages = (f"pmc={full}", "download", "parse", "select")
+    message = (
+        r"(?s)1 input file.*b\.xml: cannot be read: Permission denied.*PMC8\.xml: cannot be read: Permission denied"
+    )
+    for _ in range(2):
+        with pytest.raises(PartlyRefused, match=message):
+            prepare(folder, out, *stages)
+    assert set(documents(out)) == {"pmid:1", "pmcid:PMC7"} and dropped(out) == {"pmcid:PMC8": "unreadable"}
+    for path in shut:
+        path.chmod(0o644)
+    prepare(folder, out, *stages)
+    assert set(documents(out)) == {"pmid:1", "pmid:2", "pmcid:PMC7", "pmcid:PMC8"}
+    done = (out / "work" / "done" / "parse.json").stat().st_mtime_ns
+    prepare(folder, out, *stages)
+    assert (out / "work" / "done" / "parse.json").stat().st_mtime_ns == done
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file here whose reading fails for certain")
+def test_a_disk_that_fails_while_a_file_is_read_costs_that_file(tmp_path: Path) -> None:
+    pubmed_file(tmp_path / "in" / "good.xml", article(1))
+    (tmp_path / "in" / "bad.xml").symlink_to("/proc/self/mem")
+    with pytest.raises(PartlyRefused, match=r"bad\.xml: cannot be read: Input/output error"):
+        prepare(tmp_path / "in", tmp_path / "out", "download", "parse", "select")
+    assert not (tmp_path / "out" / "work" / "parsed" / "pubmed" / "bad.xml.parquet.json").exists()
+
+
+def test_names_of_files_that_are_not_utf8_are_told_all_the_same(tmp_path: Path) -> None:
+    pubmed_file(tmp_path / "in" / "b\udce9.xml", article(1))
+    pubmed_file(tmp_path / "in" / "c\udce9.xml").write_text("<html/>")
+    (tmp_path / "pmc").mkdir()
+    (tmp_path / "pmc" / "x\udce9.xml").write_text(long(7))
+    with pytest.raises(PartlyRefused, match=r"c\\udce9\.xml"):
+        prepare(tmp_path / "in", tmp_path / "out", f"pmc={tmp_path / 'pmc'}", "download", "parse", "select")
+    assert documents(tmp_path / "out")["pmid:1"]["source_file"] == "b\\udce9.xml"
+    assert set(documents(tmp_path / "out")) == {"pmid:1", "pmcid:PMC7"}
+
+
 @pytest.mark.parametrize(
     ("pubmed", "message"),
     [
@@ -156,6 +220,8 @@ def test_unknown_stages_and_settings_are_named(tmp_path: Path) -> None:
         prepare("sample", tmp_path, "cards")
     with pytest.raises(UserError, match=r"(?s)3 faults.*known here: pmc, pubmed.*vocab_size.*shards\.packing"):
         prepare("sample", tmp_path, "shards.packing=best", "tokenizer.vocab_size=70000", "parse.lables=keep")
+    with pytest.raises(UserError, match=r"shards\.size_limit: must hold one sequence: at least 84100 bytes"):
+        prepare("sample", tmp_path, "shards.max_seq_len=40000")
     with pytest.raises(UserError, match="work: must name a local folder"):
         prepare("sample", "s3://bucket/x")
     with pytest.raises(UserError, match="shards needs download, which has not been done"):

@@ -192,7 +192,7 @@ def test_a_place_of_which_nothing_can_be_used_is_an_error_whatever_the_other_giv
 
 def test_the_same_file_as_both_inputs_is_refused_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text(long(1))
-    with pytest.raises(UserError, match=r"a\.xml: given both as pubmed and as pmc"):
+    with pytest.raises(UserError, match=r"a\.xml: a file of this name is in both"):
         prepare(tmp_path, tmp_path / "out", f"pmc={tmp_path / 'a.xml'}", *STAGES)
 
 

@@ -97,6 +97,20 @@ def test_sections_of_the_matter_are_kept_though_they_sound_alike(title: str) -> 
     assert body_text(f"<sec><title>{title}</title><p>Kept.</p></sec>") == f"{title}\n\nKept."
 
 
+def test_a_title_decides_over_outer_sections_and_the_parts_of_the_last_one() -> None:
+    def section(title: str, inner: str) -> str:
+        return f"<sec><title>{title}</title>{inner}</sec>"
+
+    funding = section("Sources of funding", "<p>Of 90 trials, 40 named one.</p>")
+    results, conclusion = section("Results", funding), section("Conclusion", "<p>End.</p>")
+    end = section("Declarations", section("Competing interests", "<p>OUT</p>"))
+    assert "Of 90 trials" in body_text(results + conclusion)
+    assert body_text(conclusion + funding) == body_text(conclusion + end) == "Conclusion\n\nEnd."
+    assert body_text(conclusion + end + section("Authors' contributions", "<p>OUT</p>")) == "Conclusion\n\nEnd."
+    typed = section("Results", "<p>Kept.</p><sec sec-type='funding'><p>OUT</p></sec>")
+    assert body_text(typed + conclusion) == "Results\n\nKept.\n\nConclusion\n\nEnd."
+
+
 def test_what_is_not_the_papers_own_text_is_left_out() -> None:
     out = "<p>OUT</p>"
     body = (

@@ -1,8 +1,12 @@
 """Licences: codes of the metadata, and what an article's own XML says; never the first or the freest link."""
 
-import pytest
-from made_articles import jats, read
+from array import array
 
+import pytest
+from made_articles import jats, metadata, read
+
+from data_prep.parse.article_metadata import CODES as CODES_OF_LISTS
+from data_prep.parse.article_metadata import FileList, apply_json
 from data_prep.parse.licenses import CODES, NARROWNESS, from_code, permitted
 
 BY, NC, ZERO = (
@@ -88,6 +92,25 @@ def test_a_waiver_for_the_data_does_not_free_the_article() -> None:
     assert licensed(f"Creative Commons Attribution License ({link(BY)}). {waiver}") == "CC BY"
     assert licensed(f"Creative Commons Attribution License. {waiver}") == "CC BY"
     assert licensed(f"{link(NC)}. {waiver}") == "CC BY-NC-ND"
+    assert licensed(f"All rights reserved. {waiver}") is None
+    assert licensed(f"Elsevier user license. Supplementary data: CC0 {link(ZERO)}") is None
+    assert licensed("All rights reserved. The Creative Commons CC0 waiver applies to the metadata.") is None
+    assert licensed("All rights reserved. The data are in the public domain.") is None
+    assert licensed(f"All rights reserved. {waiver}", f'xlink:href="{ZERO}"') == "CC0"
+    assert licensed(f"The work is under the CC0 license ({link(ZERO)}). Data are available on request.") == "CC0"
+
+
+def test_metadata_that_say_there_is_no_licence_outdo_the_xml() -> None:
+    article = read(jats())
+    apply_json(article, metadata(1, license_code="NO-CC CODE"))
+    assert (article.license, article.license_from) == (None, "metadata")
+    for unknown in ("", "other", None):
+        article = read(jats())
+        apply_json(article, metadata(1, license_code=unknown))
+        assert (article.license, article.license_from) == ("CC BY", "xml")
+    entries = FileList(array("q", [1 * CODES_OF_LISTS]), [("NO-CC CODE", False)])
+    entries.apply(article)
+    assert (article.license, article.license_from) == (None, "metadata")
 
 
 def test_words_narrow_a_link_and_a_type_never_grants() -> None:

@@ -21,6 +21,7 @@ from base.errors import UserError
 from base.local_s3 import LocalS3
 from data_prep import pipeline
 from data_prep.download import pmc_bucket
+from data_prep.schema import Select
 
 NUMBERS = range(60)
 ROTATION = ("503", "reset", "cut", "wrong bytes", "503 now", "cut and reset")
@@ -37,6 +38,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
         put(server, "plain", {**there, **inventory(there, "2026-09-13")})
         yield server
     storage._client.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        ({"is_pmc_openaccess": True}, True), ({"is_pmc_openaccess": "true", "is_historical_ocr": "false"}, True),
+        ({"is_pmc_openaccess": "false"}, False), ({"is_pmc_openaccess": True, "is_historical_ocr": "true"}, False),
+        ({"is_pmc_openaccess": "no", "is_manuscript": "false"}, False), ({"is_pmc_openaccess": 1}, True),
+        ({"is_pmc_openaccess": True, "license_code": ["CC BY"]}, False), ({}, False),
+    ],
+)  # fmt: skip
+def test_yes_and_no_may_be_words(more: dict[str, Any], wanted: bool) -> None:
+    assert pmc_bucket.wanted({"license_code": "CC BY", **more}, Select(manuscripts=True)) is wanted
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,10 @@ import random
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from data_prep.select.words import begins_of_runs, runs_at_every_word, runs_beginning_at, runs_of, words_of
 
@@ -77,14 +77,24 @@ def test_large_texts_agree_with_the_plain_definition() -> None:
     assert words.hashes[first:last].tolist() == [plain_hash(word) for word in plain_words(texts[100])]
 
 
-def test_long_texts_have_the_same_words_when_they_are_worked_on_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [" ".join(made_texts(seed, 40)) for seed in range(3)]
-    texts += [" " * 700 + "word", "x" * 1000, "x" * 300 + " " + "y" * 300 + "-" + "z" * 300 + " ", " a"]
-    whole = words_of(texts)
-    for size in (64, 100, 257):
-        monkeypatch.setattr("data_prep.select.words.SLICE", size)
-        sliced = words_of(texts)
-        assert np.array_equal(sliced.hashes, whole.hashes) and np.array_equal(sliced.offsets, whole.offsets)
+def test_a_text_of_many_slices_is_cut_where_no_word_is() -> None:
+    dice = random.Random(5)
+    words = " ".join(dice.choice(("a", "βγ", "w" * 9, "x" * 70, "protein")) for _ in range(200_000))
+    texts = ["before", words, "one" * 300_000, f"{'y' * (1 << 18)} {'z' * 100}", "." * 600_000, "after"]
+    found = words_of(texts)
+    plain = [plain_words(text) for text in texts]
+    assert found.counts.tolist() == [len(each) for each in plain]
+    known = {word: plain_hash(word) for each in plain for word in each}
+    assert found.hashes.tolist() == [known[word] for each in plain for word in each]
+
+
+def test_memory_for_a_long_text_is_that_of_its_hashes() -> None:
+    text = "protein of mice " * 1_000_000
+    tracemalloc.start()
+    words = words_of([text])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(text) + 2 * words.hashes.nbytes + (12 << 20)  # numpy reports to tracemalloc
 
 
 def test_hashes_do_not_depend_on_the_batch() -> None:
