@@ -11,9 +11,9 @@ class Article:
     Attributes:
         kind: ``article``, or why there is no text, in the words of the ledger: ``malformed`` (not well-formed XML),
             ``too_large``, ``unsafe_member`` (a link, or a name that leaves its folder, in a tarball), ``not_jats``,
-            ``encoding``, ``unreadable`` (the system would not give its bytes),
-            ``not_fetched`` (the bucket's metadata is there, the XML was not wanted), ``gone`` (the
-            inventory lists it, the bucket no longer has it). With metadata beside it, any kind has its fields.
+            ``encoding``, ``unreadable`` (the system would not give its bytes), ``not_fetched`` (the bucket's metadata
+            is there, the XML was not wanted), ``gone`` (the inventory lists it, the bucket no longer has it). With
+            metadata beside it, any kind has its fields.
         place: where in its file it lies: the member of a tarball, the path of a loose file, or ``#3`` for the third
             article of a file of many.
         detail: more words on the kind, for the one who mends the file.

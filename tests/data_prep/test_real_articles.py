@@ -12,13 +12,15 @@ from random import Random
 
 import pytest
 from lxml import etree
-from test_article_files import damaged, outcome
+from made_articles import metadata
+from test_article_files import damaged, odd_metadata, odd_tarball, outcome, rows_of
 
 from data_prep.parse.article import Article
 from data_prep.parse.article_files import read_articles, read_loose
 from data_prep.parse.jats import read_article
 from data_prep.parse.jats_text import LEFT_OUT
 from data_prep.parse.plain_text import local_name
+from data_prep.parse.refusal import Refused
 from data_prep.parse.sections import is_left_out
 from data_prep.parse.sources import find_article_sources
 from data_prep.schema import ParsePmc
@@ -114,7 +116,7 @@ def test_damage_to_real_files_is_told_and_loses_nothing_in_silence(real_data: Pa
     packed = (real_data / "pmc" / "bulk" / "ccby_sample.PMC000xxxxxx.tar.gz").read_bytes()
     loose = [path for path in sorted((real_data / "pmc" / "loose").glob("*/*")) if path.stat().st_size < 130_000]
     outcomes: Counter[str] = Counter()
-    for _ in range(1200):
+    for _ in range(900):
         if random.random() < 0.4:
             data, least = (packed, 5) if random.random() < 0.5 else (gzip.decompress(packed), 5)
             path = tmp_path / ("a.tar.gz" if data is packed else "a.tar")
@@ -124,3 +126,20 @@ def test_damage_to_real_files_is_told_and_loses_nothing_in_silence(real_data: Pa
         path.write_bytes(damaged(random, data))
         outcomes[outcome(path, least)] += 1
     assert min(outcomes[name] for name in ("read", "refused", "bad")) > 50, outcomes
+
+
+@pytest.mark.slow
+def test_odd_metadata_and_headers_around_real_articles_never_crash(real_data: Path, tmp_path: Path) -> None:
+    random = Random(4)
+    small = [path for path in sorted((real_data / "pmc" / "loose").glob("*/*")) if path.stat().st_size < 60_000]
+    texts = [path.read_bytes() for path in small if not path.name.endswith((".gz", ".json"))]
+    outcomes: Counter[str] = Counter()
+    for number in range(600):
+        data = odd_metadata(random, metadata(5, doi="10.1/x", title="Its title", citation="J. 2019;1:2"))
+        members = [("PMC5.1.json", data), ("PMC5.1.xml", texts[number % len(texts)])]
+        odd_tarball(random, tmp_path / "a.tar", members)
+        try:
+            outcomes["read" if all(row["kind"] == "article" for row in rows_of(tmp_path / "a.tar")) else "bad"] += 1
+        except Refused:
+            outcomes["refused"] += 1
+    assert min(outcomes[name] for name in ("read", "refused", "bad")) > 20, outcomes

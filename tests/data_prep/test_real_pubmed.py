@@ -1,14 +1,21 @@
 """Real files of NLM's: the counts that are known of them, and the whole way."""
 
+import gzip
 import hashlib
+import re
+from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
+from damage import damaged
 from made import documents, ledger
 
 from data_prep import pipeline
 from data_prep.parse.pubmed import read_pubmed
 from data_prep.parse.pubmed_record import Record
+from data_prep.parse.refusal import Refused
+from data_prep.parse.rows import write_citations
 from data_prep.parse.sources import find_sources
 
 
@@ -28,6 +35,24 @@ def test_real_records_and_abstracts_are_all_found(real_data: Path) -> None:
     assert len({record.pmid for record in records if record.abstract}) == 1195
     assert sum(record.truncated for record in records) == 6
     assert not any("TRUNCATED AT" in record.abstract or "\u00a0" in record.abstract for record in records)
+
+
+@pytest.mark.slow
+def test_damaged_real_records_are_read_or_refused_and_can_be_written_down(real_data: Path, tmp_path: Path) -> None:
+    random = Random(6)
+    source = next(source for source in find_sources(str(real_data / "pubmed")) if source.name.endswith(".gz"))
+    data = gzip.decompress(Path(source.location).read_bytes())
+    records = [match[0] for match in re.finditer(rb"<(PubmedArticle|MedlineCitation)\b.*?</\1>", data, re.S)]
+    outcomes: Counter[str] = Counter()
+    for _ in range(600):
+        few = b"".join(random.sample(records, 3))
+        (tmp_path / "a.xml").write_bytes(damaged(b"<PubmedArticleSet>" + few + b"</PubmedArticleSet>", random))
+        try:
+            write_citations(read_pubmed(tmp_path / "a.xml"), tmp_path / "a.parquet")
+            outcomes["read"] += 1
+        except Refused:
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 50 and len(outcomes) == 2, outcomes
 
 
 @pytest.mark.slow
