@@ -1,8 +1,9 @@
 """Which input files there are, and in which order they follow each other: PubMed's, and those of full text.
 
-Both are a file, a folder or a glob, on a local disk or in a bucket; in globs ``*`` stays within a folder, ``**`` crosses
-folders. PubMed's files are one source each. Full text comes as large containers, one source each, and as loose files and
-small packages of one article, which are bundled so that a million articles are a thousand tasks and not a million.
+Both are a file, a folder or a glob, on a local disk or in a bucket; in globs ``*`` stays within a folder, ``**``
+crosses folders. PubMed's files are one source each. Full text comes as large containers, one source each, and as loose
+files and small packages of one article, which are bundled so that a million articles are a thousand tasks and not a
+million.
 """
 
 import glob
