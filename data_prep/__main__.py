@@ -5,10 +5,11 @@ import argparse
 from base.errors import run_command
 
 EPILOG = """stages, in order:
-  download   fetch update files from NLM (pubmed=ncbi) or make records (pubmed=sample)
-  parse      PubMed XML -> Parquet of records, in the work folder
-  select     versions, deletions, drops -> OUT/documents, OUT/dropped, OUT/ledger.json
-  tokenizer  byte-level BPE -> OUT/tokenizer
+  download   fetch from NLM (pubmed=ncbi, pmc=pmc-oa) or make records (pubmed=sample, pmc=sample)
+  parse      PubMed XML and JATS full text -> Parquet of records, in the work folder
+  select     versions, deletions, licences, retractions, overlap, duplicates, quality, benchmarks
+             -> OUT/documents, OUT/dropped, OUT/ledger.json, OUT/duplicates.json, OUT/contamination.json
+  tokenizer  byte-level BPE and a report on it -> OUT/tokenizer
   shards     packed uint16 sequences in MDS -> OUT/mds/train, OUT/mds/val
   verify     reads everything back from OUT and checks it
   card       the data card -> OUT/card.html, OUT/card.md, OUT/card.json
@@ -21,7 +22,7 @@ def main() -> None:
     """Parse the command line and run the stages."""
     parser = argparse.ArgumentParser(
         prog="python -m data_prep",
-        description="From PubMed XML to packed token sequences in object storage.",
+        description="From PubMed abstracts and PMC full text to packed token sequences in object storage.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -24,7 +24,7 @@ class Job:
     """One run of data preparation.
 
     Attributes:
-        work: local folder for the steps between; nothing in it is needed once the run has ended.
+        work: local folder for the steps between; ``docs/operations.md`` says what lies there and for what.
         local: where the files for ``out`` are made: ``out`` itself when it is local, a folder in ``work`` otherwise.
     """
 

@@ -2,6 +2,10 @@
 
 NLM's rules: a later file's record replaces an earlier one with the same PMID and version; a deletion removes what its
 own file and earlier ones hold, and a later record brings the citation back; of several versions the highest counts.
+
+A deletion removes the version that it names and no other: NLM's DTD has the same ``PMID`` in ``DeleteCitation`` as in a
+record, ``Version`` included, so a whole citation is deleted by naming each of its versions. Where version 1 is deleted
+and only a higher one is there, nothing goes.
 """
 
 import numpy as np
