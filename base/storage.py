@@ -102,7 +102,8 @@ def write_aside(path: str | Path) -> Iterator[Path]:
         try:
             yield aside
         except OSError as error:
-            if error.errno in ONLY_OF_WRITING:
+            # numpy raises one without a number when the disk takes only a part of an array.
+            if error.errno in ONLY_OF_WRITING or (error.errno is None and "written" in str(error)):
                 raise disk_error(path, error) from error
             raise
         _move_into_place(aside, path)

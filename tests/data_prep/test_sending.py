@@ -102,5 +102,5 @@ def test_what_was_made_is_not_made_again_when_only_its_sending_failed(
     prepare("sample", out, f"work={work}")
     assert "shards, write" not in capfd.readouterr().err
     assert {file: file.stat().st_mtime_ns for file in times} == times
-    assert set(storage.list_files(out)) == set(made)
+    assert set(storage.list_files(out)) == set(content(work / "out")) >= set(made)
     shutil.rmtree(work)
