@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from data_prep.documents import DOCUMENT_SCHEMA
 from data_prep.parse.article import doi_key
 from data_prep.schema import Select
 
@@ -52,31 +53,16 @@ def identifiers(rows: pa.RecordBatch) -> list[str]:
     return [f"pmid:{pmid}" for pmid in rows["pmid"].to_pylist()]
 
 
-def doi_keys(rows: pa.RecordBatch) -> list[int]:
+def doi_keys(rows: pa.RecordBatch) -> NDArray[np.uint64]:
     """What full texts are matched by; 0 for none."""
-    return [doi_key(doi) if doi else 0 for doi in rows["doi"].to_pylist()]
+    return np.array([doi_key(doi) if doi else 0 for doi in rows["doi"].to_pylist()], dtype=np.uint64)
 
 
-def documents(rows: pa.RecordBatch, texts: list[str], digests: list[str], source_file: str) -> pa.Table:
-    """The rows as documents."""
-    number = rows.num_rows
-    columns: dict[str, Any] = {
-        "id": identifiers(rows),
-        "source": ["pubmed"] * number,
-        "version": rows["version"],
-        "title": [title or None for title in rows["title"].to_pylist()],
-        "text": texts,
+def own_columns(rows: pa.RecordBatch) -> dict[str, Any]:
+    """The columns of a document that come from other places here than in the other source."""
+    return {
         "language": [",".join(languages) or None for languages in rows["languages"].to_pylist()],
-        "license": pa.nulls(number, pa.string()),
-        "year": rows["year"],
-        "journal": [journal or None for journal in rows["journal"].to_pylist()],
+        "license": pa.nulls(rows.num_rows, pa.string()),
         "types": rows["types"],
-        "retracted": rows["retracted"],
-        "source_file": [source_file] * number,
-        "sha256": digests,
-        "pmid": rows["pmid"],
-        "pmcid": rows["pmcid"],
-        "doi": rows["doi"],
-        "source_md5": pa.nulls(number, pa.string()),
+        "source_md5": pa.nulls(rows.num_rows, pa.string()),
     }
-    return pa.table([columns[name] for name in DOCUMENT_SCHEMA.names], schema=DOCUMENT_SCHEMA)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from data_prep.documents import DOCUMENT_SCHEMA
-from data_prep.parse.article import doi_key
 from data_prep.parse.licenses import permitted
 from data_prep.schema import License, Select
 
@@ -64,31 +64,16 @@ def identifiers(rows: pa.RecordBatch) -> list[str]:
     ]
 
 
-def doi_keys(rows: pa.RecordBatch) -> list[int]:
-    """What abstracts are matched by; 0 for none."""
-    return [doi_key(doi) if doi else 0 for doi in rows["doi"].to_pylist()]
+def doi_keys(rows: pa.RecordBatch) -> NDArray[np.uint64]:
+    """What abstracts are matched by, as parsing made it; 0 for none."""
+    return rows["doi_hash"].fill_null(0).to_numpy(zero_copy_only=False)
 
 
-def documents(rows: pa.RecordBatch, texts: list[str], digests: list[str], source_file: str) -> pa.Table:
-    """The rows as documents."""
-    number = rows.num_rows
-    columns: dict[str, Any] = {
-        "id": identifiers(rows),
-        "source": ["pmc"] * number,
-        "version": rows["version"],
-        "title": [title or None for title in rows["title"].to_pylist()],
-        "text": texts,
+def own_columns(rows: pa.RecordBatch) -> dict[str, Any]:
+    """The columns of a document that come from other places here than in the other source."""
+    return {
         "language": rows["language"],
         "license": rows["license"],
-        "year": rows["year"],
-        "journal": [journal or None for journal in rows["journal"].to_pylist()],
         "types": [[kind] if kind else [] for kind in rows["article_type"].to_pylist()],
-        "retracted": rows["retracted"],
-        "source_file": [source_file] * number,
-        "sha256": digests,
-        "pmid": rows["pmid"],
-        "pmcid": rows["pmcid"],
-        "doi": rows["doi"],
         "source_md5": rows["md5"],
     }
-    return pa.table([columns[name] for name in DOCUMENT_SCHEMA.names], schema=DOCUMENT_SCHEMA)

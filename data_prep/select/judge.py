@@ -142,18 +142,34 @@ class _Judging:
         columns["digest"].append(np.array([digest.digest()[:16] for digest in digests], dtype="V16"))
         columns["pmid"].append(pmids)
         columns["pmcid"].append(pmcids)
-        columns["doi"].append(np.array(self.rules.doi_keys(batch), dtype=np.uint64))
+        columns["doi"].append(self.rules.doi_keys(batch))
         near = self.task.settings.near_duplicates
         if near is not None:
             columns["signatures"].append(near_duplicates.signatures(words, near))
-        return self.rules.documents(batch, texts, [digest.hexdigest() for digest in digests], self.task.file.name)
+        return self._documents(batch, texts, [digest.hexdigest() for digest in digests])
+
+    def _documents(self, batch: pa.RecordBatch, texts: list[str], digests: list[str]) -> pa.Table:
+        """The rows as documents."""
+        columns: dict[str, Any] = {
+            "id": self.rules.identifiers(batch),
+            "source": [self.task.file.source] * batch.num_rows,
+            "title": [title or None for title in batch["title"].to_pylist()],
+            "text": texts,
+            "journal": [journal or None for journal in batch["journal"].to_pylist()],
+            "source_file": [self.task.file.name] * batch.num_rows,
+            "sha256": digests,
+            **{name: batch[name] for name in ("version", "year", "retracted", "pmid", "pmcid", "doi")},
+            **self.rules.own_columns(batch),
+        }
+        return pa.table([columns[name] for name in DOCUMENT_SCHEMA.names], schema=DOCUMENT_SCHEMA)
 
     def save(self) -> None:
         folder, part, near = self.task.folder, self.task.file.part, self.task.settings.near_duplicates
-        signatures = self.columns.pop("signatures")
+        pieces = self.columns.pop("signatures")
         if near is not None:
-            _save(signatures_path(folder, part), np.concatenate(signatures))
-            _save(bands_path(folder, part), near_duplicates.band_keys(np.concatenate(signatures), near))
+            signatures = np.concatenate(pieces)
+            _save(signatures_path(folder, part), signatures)
+            _save(bands_path(folder, part), near_duplicates.band_keys(signatures, near))
         arrays = {name: np.concatenate(column) for name, column in self.columns.items()}
         arrays |= {"fates": self.fates, "hits": np.concatenate(self.hits)}
         arrays["boilerplate"] = np.array(sorted(self.boilerplate.items()), dtype=[("rule", "U64"), ("times", "i8")])
