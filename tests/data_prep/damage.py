@@ -1,7 +1,7 @@
-"""Damage of many kinds to a PubMed file: some of it leaves well-formed XML in an unusual spelling, some does not."""
+"""Damage to files: of any kind to any, and of many kinds to PubMed, some of it well-formed in an unusual spelling."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 PIECES = (
@@ -19,6 +19,22 @@ TAG = re.compile(rb"<[^<>!?]+>")
 ELEMENT = re.compile(
     rb"<(\w+)[^<>]*>[^<]*</\1>|<(\w+List|Journal|Abstract|PubDate|Article|PubmedData)\b[^>]*>.*?</\2>", re.S
 )
+
+
+def damaged_bytes(data: bytes, random: Random, pieces: Sequence[bytes], longest_cut: int) -> bytes:
+    """A bit flipped, a piece put in, a part shorter than ``longest_cut`` taken out, or the rest cut off."""
+    changed = bytearray(data)
+    place = random.randrange(len(changed))
+    match random.randrange(4):
+        case 0:
+            changed[place] ^= 1 << random.randrange(8)
+        case 1:
+            changed[place:place] = random.choice(pieces)
+        case 2:
+            del changed[place : place + random.randrange(1, longest_cut)]
+        case 3:
+            del changed[place:]
+    return bytes(changed)
 
 
 def damaged(data: bytes, random: Random) -> bytes:

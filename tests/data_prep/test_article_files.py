@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from damage import damaged_bytes
 from made_articles import jats, metadata, tarball
 
 from data_prep.download.sample_articles import write_articles
@@ -336,7 +337,7 @@ KEYS = (
 def odd_metadata(random: Random, data: bytes) -> bytes:
     """The metadata with odd values in one or two of its keys, or with damaged bytes."""
     if random.random() < 0.3:
-        return damaged(random, data)
+        return damaged_bytes(data, random, PIECES, 700)
     found = json.loads(data)
     for _ in range(random.choice((1, 2))):
         found[random.choice(KEYS)] = random.choice(ODD)
@@ -404,22 +405,6 @@ PIECES = (
 )
 
 
-def damaged(random: Random, data: bytes) -> bytes:
-    """Bits flipped, pieces put in, a part taken out, or the rest cut off."""
-    changed = bytearray(data)
-    place = random.randrange(len(changed))
-    match random.randrange(4):
-        case 0:
-            changed[place] ^= 1 << random.randrange(8)
-        case 1:
-            changed[place:place] = random.choice(PIECES)
-        case 2:
-            del changed[place : place + random.randrange(1, 700)]
-        case 3:
-            del changed[place:]
-    return bytes(changed)
-
-
 def outcome(path: Path, least: int) -> str:
     """``refused``, ``read`` or ``bad``; a container that is not refused has lost no record."""
     try:
@@ -445,6 +430,6 @@ def test_damage_anywhere_is_told_and_never_crashes_or_loses_a_record_in_silence(
     for _ in range(600):
         name, data, least = random.choice(shapes)
         path = tmp_path / name
-        path.write_bytes(damaged(random, data))
+        path.write_bytes(damaged_bytes(data, random, PIECES, 700))
         outcomes[outcome(path, least)] += 1
     assert min(outcomes[name] for name in ("read", "refused", "bad")) > 20, outcomes

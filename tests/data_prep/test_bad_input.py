@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from damage import damaged_bytes
 from made import BOTH, HEAD, YAML, article, documents, dropped, ledger, prepare, pubmed_file
 from made_articles import long
 
@@ -268,17 +269,7 @@ def test_damage_anywhere_is_read_or_refused_but_never_crashes(tmp_path: Path) ->
     )
     outcomes = {"read": 0, "refused": 0}
     for _ in range(400):
-        data = bytearray(random.choice((packed, plain)))
-        place = random.randrange(len(data))
-        match random.randrange(4):
-            case 0:
-                data[place] ^= 1 << random.randrange(8)
-            case 1:
-                data[place:place] = random.choice(pieces)
-            case 2:
-                del data[place : place + random.randrange(1, 200)]
-            case 3:
-                del data[place:]
+        data = damaged_bytes(random.choice((packed, plain)), random, pieces, 200)
         (tmp_path / "damaged").write_bytes(data)
         try:
             list(read_pubmed(tmp_path / "damaged"))

@@ -11,9 +11,10 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from damage import damaged_bytes
 from lxml import etree
 from made_articles import metadata
-from test_article_files import damaged, odd_metadata, odd_tarball, outcome, rows_of
+from test_article_files import PIECES, odd_metadata, odd_tarball, outcome, rows_of
 
 from data_prep.parse.article import Article
 from data_prep.parse.article_files import read_articles, read_loose
@@ -123,7 +124,7 @@ def test_damage_to_real_files_is_told_and_loses_nothing_in_silence(real_data: Pa
         else:
             source = random.choice(loose)
             data, least, path = source.read_bytes(), 1, tmp_path / source.name
-        path.write_bytes(damaged(random, data))
+        path.write_bytes(damaged_bytes(data, random, PIECES, 700))
         outcomes[outcome(path, least)] += 1
     assert min(outcomes[name] for name in ("read", "refused", "bad")) > 50, outcomes
 
