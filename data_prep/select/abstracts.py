@@ -4,53 +4,53 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_prep.parse.article import doi_key
 from data_prep.schema import Select
+from data_prep.select.keys import flags
+from data_prep.select.reasons import Broken, first_broken
 
-COLUMNS = [
-    "pmid", "version", "title", "abstract", "languages", "journal", "year", "types", "retracted", "concern", "pmcid",
-    "any_pmcid", "doi",
-]  # fmt: skip
-
-
-def judge(rows: pa.RecordBatch, settings: Select) -> list[str]:
-    """The first rule that each row breaks; empty where it breaks none."""
-    names = ["title", "abstract", "languages", "retracted", "concern", "any_pmcid"]
-    columns = (rows[name].to_pylist() for name in names)
-    return [_reason(settings, *row) for row in zip(*columns, strict=True)]
+TO_JUDGE = ["title", "abstract", "languages", "retracted", "concern", "any_pmcid", "pmid", "pmcid", "doi"]
+TO_WRITE = ["title", "abstract", "languages", "journal", "year", "types", "version", "pmid", "pmcid", "doi"]
 
 
-def _reason(
-    settings: Select, title: str, abstract: str, languages: list[str], retracted: bool, concern: bool, any_pmcid: bool
-) -> str:
-    if not title and not abstract:
-        return "empty"
-    if settings.require_abstract and not abstract:
-        return "title_only"
-    if settings.drop_retracted and retracted:
-        return "retracted"
-    if settings.drop_concern and concern:
-        return "concern"
-    if settings.languages is not None and not set(settings.languages) & set(languages):
-        return "language"
-    if settings.overlap == "pile" and any_pmcid:
-        return "overlap"
-    return ""
+def judge(rows: pa.RecordBatch, settings: Select) -> NDArray[np.uint8]:
+    """The code of the first rule that each row breaks, or KEPT."""
+    has_title, has_abstract = (flags(pc.greater(pc.binary_length(rows[name]), 0)) for name in ("title", "abstract"))
+    broken: Broken = {"empty": ~has_title & ~has_abstract}
+    if settings.require_abstract:
+        broken["title_only"] = ~has_abstract
+    if settings.drop_retracted:
+        broken["retracted"] = flags(rows["retracted"])
+    if settings.drop_concern:
+        broken["concern"] = flags(rows["concern"])
+    if settings.languages is not None:
+        broken["language"] = ~_any_of(rows["languages"], settings.languages)
+    if settings.overlap == "pile":
+        broken["overlap"] = flags(rows["any_pmcid"])
+    return first_broken(broken, rows.num_rows)
 
 
-def texts(rows: pa.RecordBatch) -> list[str]:
+def _any_of(lists: pa.Array, wanted: list[str]) -> NDArray[np.bool_]:
+    """Which lists hold one of these."""
+    among = flags(pc.is_in(pc.list_flatten(lists), value_set=pa.array(wanted, pa.string())))
+    found = np.zeros(len(lists), dtype=bool)
+    found[np.asarray(pc.list_parent_indices(lists))[among]] = True
+    return found
+
+
+def texts(rows: pa.RecordBatch) -> pa.Array:
     """Title, line feed, abstract, as in The Pile; one alone when the other is missing."""
-    return [
-        f"{title}\n{abstract}" if title and abstract else title or abstract
-        for title, abstract in zip(rows["title"].to_pylist(), rows["abstract"].to_pylist(), strict=True)
-    ]
+    title, abstract = (pc.fill_null(rows[name], "") for name in ("title", "abstract"))
+    both = pc.and_(pc.not_equal(title, ""), pc.not_equal(abstract, ""))
+    return pc.binary_join_element_wise(title, abstract, pc.if_else(both, "\n", ""))
 
 
-def identifiers(rows: pa.RecordBatch) -> list[str]:
+def identifiers(rows: pa.RecordBatch) -> pa.Array:
     """``pmid:123``"""
-    return [f"pmid:{pmid}" for pmid in rows["pmid"].to_pylist()]
+    return pc.binary_join_element_wise("pmid:", pc.cast(rows["pmid"], pa.string()), "")
 
 
 def doi_keys(rows: pa.RecordBatch) -> NDArray[np.uint64]:
@@ -60,8 +60,9 @@ def doi_keys(rows: pa.RecordBatch) -> NDArray[np.uint64]:
 
 def own_columns(rows: pa.RecordBatch) -> dict[str, Any]:
     """The columns of a document that come from other places here than in the other source."""
+    languages = pc.binary_join(rows["languages"], ",")
     return {
-        "language": [",".join(languages) or None for languages in rows["languages"].to_pylist()],
+        "language": pc.if_else(pc.equal(languages, ""), None, languages),
         "license": pa.nulls(rows.num_rows, pa.string()),
         "types": rows["types"],
         "source_md5": pa.nulls(rows.num_rows, pa.string()),

@@ -20,14 +20,15 @@ refinement       how SHELX refined a crystal structure: the same sentences in ev
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data_prep.select.words import Words, runs_at_every_word, runs_of, with_others, words_of
+from data_prep.select.run_filter import RunFilter
+from data_prep.select.words import Words, runs_beginning_at, runs_of, utf8_of, with_others, words_of
 
 # Each rule's texts hold one of these runs of words, which others rarely do; a text without any is not looked at.
 TRIGGERS = (
@@ -58,6 +59,7 @@ NOTICE = re.compile(
     r").{0,400}$",
     re.I | re.M,
 )
+COPYRIGHT_SIGN = "©".encode()
 SIGNS = ("©", "opyright", "OPYRIGHT", "(c)", "(C)")  # one of these is in each notice
 # A sentence goes as a whole when it begins, in lower case, with one of these.
 SENTENCES = {
@@ -123,30 +125,44 @@ OPENS = re.compile("|".join(f"(?P<{rule}>{'|'.join(patterns)})" for rule, patter
 # Between sentences: an end of line, or a space between an end and a beginning. One character first: so it is fast.
 BETWEEN = re.compile(r"(\n|[ ](?<=[.!?)\]][ ])(?=[A-Z0-9(©]))")
 
-UPPER = np.uint64(64 - 16)
 
-
-def strip_all(texts: Sequence[str], words: Words) -> tuple[list[str], Words, dict[int, Counter[str]]]:
+def strip_all(texts: pa.Array, words: Words) -> tuple[pa.Array, Words, dict[int, Counter[str]]]:
     """A batch without boilerplate: the texts, their words, and for each text that changed how often each rule hit it.
 
     ``words`` are those of the given texts; only those of texts that change are made anew.
     """
-    stripped, hits = list(texts), {}
+    stripped, hits = {}, {}
     for place in candidates(texts, words).tolist():
-        stripped[place], counts = strip(texts[place])
+        text, counts = strip(texts[place].as_py())
         if counts:
-            hits[place] = counts
-    places = sorted(hits)
-    return stripped, with_others(words, places, words_of([stripped[place] for place in places])), hits
+            stripped[place], hits[place] = text, counts
+    places, others = list(stripped), pa.array(stripped.values(), texts.type)
+    return _with_others(texts, places, others), with_others(words, places, words_of(others)), hits
 
 
-def candidates(texts: Sequence[str], words: Words) -> NDArray[np.int64]:
-    """The texts that may hold boilerplate; all others hold none. ``words`` are those of the texts."""
-    found = [np.array([place for place, text in enumerate(texts) if "©" in text], dtype=np.int64)]
-    for length, triggers in _triggers().items():
-        runs = runs_at_every_word(words, length)
-        places = np.flatnonzero(triggers.filter[(runs >> UPPER).view(np.int64)])
-        places = places[np.isin(runs[places], triggers.hashes)]
+def strip_some(texts: pa.Array, which: NDArray[np.bool_]) -> pa.Array:
+    """The texts, those without their boilerplate for which ``which`` is true."""
+    places = np.flatnonzero(which).tolist()
+    return _with_others(texts, places, pa.array([strip(texts[place].as_py())[0] for place in places], texts.type))
+
+
+def _with_others(texts: pa.Array, places: list[int], others: pa.Array) -> pa.Array:
+    """The texts with others at these places (rising)."""
+    if not places:
+        return texts
+    mask = np.zeros(len(texts), dtype=bool)
+    mask[places] = True
+    return pc.replace_with_mask(texts, mask, others)
+
+
+def candidates(texts: pa.Array, words: Words) -> NDArray[np.int64]:
+    """The texts that may hold boilerplate, rising; all others hold none. ``words`` are those of the texts."""
+    data, offsets = utf8_of(texts)
+    signs = np.flatnonzero(data[:-1] == COPYRIGHT_SIGN[0])
+    found = [np.searchsorted(offsets, signs[data[signs + 1] == COPYRIGHT_SIGN[1]], side="right") - 1]
+    for passing, hashes in _triggers():
+        places = passing.passed_in(words)
+        places = places[np.isin(runs_beginning_at(words, passing.length, places), hashes)]
         found.append(np.searchsorted(words.offsets, places, side="right") - 1)
     return np.unique(np.concatenate(found))
 
@@ -174,21 +190,12 @@ def strip(text: str) -> tuple[str, Counter[str]]:
     return "\n".join(line for line in lines if line), counts
 
 
-@dataclass(frozen=True)
-class _Triggers:
-    """Runs of one length: their hashes, and which values their upper 16 bits take."""
-
-    hashes: NDArray[np.uint64]
-    filter: NDArray[np.bool_]
-
-
 @cache
-def _triggers() -> dict[int, _Triggers]:
-    words = words_of(TRIGGERS)
-    triggers = {}
-    for length in np.unique(words.counts).tolist():
-        hashes = runs_of(words_of([trigger for trigger in TRIGGERS if len(trigger.split()) == length]), length).hashes
-        upper = np.zeros(1 << 16, dtype=bool)
-        upper[hashes >> UPPER] = True
-        triggers[length] = _Triggers(hashes, upper)
+def _triggers() -> list[tuple[RunFilter, NDArray[np.uint64]]]:
+    """By length, the hashes of TRIGGERS and a filter for them."""
+    triggers = []
+    for length in np.unique(words_of(TRIGGERS).counts).tolist():
+        of_length = [trigger for trigger in TRIGGERS if len(trigger.split()) == length]
+        hashes = runs_of(words_of(of_length), length).hashes
+        triggers.append((RunFilter.of(length, hashes), hashes))
     return triggers

@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 
 from base.storage import write_aside
 from data_prep.select.benchmarks_text import NAMES, Item, read_questions
-from data_prep.select.words import Words, begins_of_runs, runs_at_every_word, runs_beginning_at, words_of
+from data_prep.select.run_filter import RunFilter
+from data_prep.select.words import Words, begins_of_runs, runs_beginning_at, words_of
 
 SHORTEST = 8  # words of a question that is looked for as a whole
 STOCK = 3  # items of a benchmark
 PHRASE = 10  # documents of the corpus
-BITS_A_RUN = 32  # of the filter before the search: one run of 32 passes by chance
 BY = ("question", "context", "pmid")
 QUESTION, CONTEXT, PMID = range(3)
 HIT = np.dtype([("document", np.int64), ("item", np.int32), ("by", np.uint8), ("run", np.int32)])
@@ -73,40 +73,12 @@ class Runs:
 
 
 @dataclass(frozen=True)
-class Beginnings:
-    """A filter: which runs of ``length`` words begin something that is looked for; some others pass it by chance.
-
-    Attributes:
-        bits: eight to a byte, one for each value of a hash's upper bits.
-    """
-
-    length: int
-    bits: NDArray[np.uint8]
-
-    @classmethod
-    def of(cls, length: int, hashes: Hashes) -> "Beginnings":
-        size = max(16, (len(hashes) * BITS_A_RUN - 1).bit_length())
-        filled = cls(length, np.zeros(1 << size - 3, dtype=np.uint8))
-        bit = filled._bit(hashes)
-        np.bitwise_or.at(filled.bits, bit >> 3, np.uint8(1) << (bit & 7).astype(np.uint8))
-        return filled
-
-    def in_(self, words: Words) -> NDArray[np.int64]:
-        """The words of a batch at which something may begin."""
-        bit = self._bit(runs_at_every_word(words, self.length))
-        return np.flatnonzero((self.bits[bit >> 3] >> (bit & 7).astype(np.uint8) & 1).view(bool))
-
-    def _bit(self, hashes: Hashes) -> NDArray[np.int64]:
-        return (hashes >> np.uint64(64 - (8 * len(self.bits) - 1).bit_length())).view(np.int64)
-
-
-@dataclass(frozen=True)
 class Benchmarks:
     """All that is looked for. May be pickled; :meth:`save` and :meth:`open` bring it to other processes by a file.
 
     Attributes:
         names: the benchmark and the id of each item.
-        beginnings: of all runs.
+        beginnings: which runs may be the first words of what is looked for.
         runs: by length.
         too_short: for each item, whether no run of its question or options is looked for.
         stock: by benchmark, how many runs were left out as stock phrases.
@@ -115,7 +87,7 @@ class Benchmarks:
     """
 
     names: list[tuple[str, str]]
-    beginnings: Beginnings
+    beginnings: RunFilter
     runs: list[Runs]
     too_short: NDArray[np.bool_]
     stock: dict[str, int]
@@ -161,7 +133,7 @@ class Benchmarks:
                 for length, first in about["lengths"]
             ]
             return cls(
-                names, Beginnings(about["shortest"], file["bits"]), runs, file["too_short"], about["stock"],
+                names, RunFilter(about["shortest"], file["bits"]), runs, file["too_short"], about["stock"],
                 file["pmid"], file["item"], about["files"], about["left_out"],
             )  # fmt: skip
 
@@ -180,7 +152,7 @@ class Benchmarks:
 
         Those of the whole corpus, end to end, go through :func:`without_phrases` before they mean anything.
         """
-        begins = self.beginnings.in_(words)
+        begins = self.beginnings.passed_in(words)
         document = np.searchsorted(words.offsets, begins, side="right") - 1
         found = [runs.among(words, begins, document) for runs in self.runs]
         hits = np.unique(np.concatenate([np.empty(0, dtype=HIT), *found]))
@@ -250,7 +222,7 @@ def without_phrases(hits: Hits) -> tuple[Hits, int]:
     return hits[~np.isin(hits["run"], phrases)], len(phrases)
 
 
-def _runs_of_items(items: list[Item], ngram: int) -> tuple[Beginnings, list[Runs], NDArray[np.bool_], dict[str, int]]:
+def _runs_of_items(items: list[Item], ngram: int) -> tuple[RunFilter, list[Runs], NDArray[np.bool_], dict[str, int]]:
     """What is looked for; which items have no run of their question; how many runs are stock phrases."""
     fields = [
         (place, way, way == CONTEXT or number == 0, text)  # an option is not looked for as a whole
@@ -264,7 +236,6 @@ def _runs_of_items(items: list[Item], ngram: int) -> tuple[Beginnings, list[Runs
     benchmark = np.array([NAMES.index(each.benchmark) for each in items])[item]
 
     shortest = min(SHORTEST, ngram)
-    beginning = runs_at_every_word(words, shortest)
     begins_at = [np.empty(0, dtype=np.int64)]
     tables: list[Runs] = []
     stock, looked_for = np.zeros(len(NAMES), dtype=np.int64), np.zeros(len(items), dtype=bool)
@@ -284,7 +255,7 @@ def _runs_of_items(items: list[Item], ngram: int) -> tuple[Beginnings, list[Runs
         if len(hashes):
             first = tables[-1].first + len(tables[-1].hashes) if tables else 0
             tables.append(_table(length, first, hashes, item[field] * 2 + way[field]))
-    beginnings = Beginnings.of(shortest, np.unique(beginning[np.concatenate(begins_at)]))
+    beginnings = RunFilter.of(shortest, np.unique(runs_beginning_at(words, shortest, np.concatenate(begins_at))))
     return beginnings, tables, ~looked_for, {name: int(number) for name, number in zip(NAMES, stock, strict=True)}
 
 

@@ -8,22 +8,27 @@ from numpy.typing import NDArray
 
 from data_prep.parse.licenses import permitted
 from data_prep.schema import License, Select
+from data_prep.select.reasons import CODES
 
-COLUMNS = [
-    "kind", "pmcid", "doi", "doi_hash", "pmid", "version", "title", "text", "body_words", "language", "article_type",
-    "license", "retracted", "manuscript", "historical_ocr", "year", "journal", "md5",
+TO_JUDGE = [
+    "kind", "text", "body_words", "language", "article_type", "license", "retracted", "manuscript", "historical_ocr",
+    "pmid", "pmcid", "doi", "doi_hash",
+]  # fmt: skip
+TO_WRITE = [
+    "title", "text", "language", "article_type", "license", "journal", "year", "version", "md5", "pmid", "pmcid", "doi",
 ]  # fmt: skip
 
 
-def judge(rows: pa.RecordBatch, settings: Select) -> list[str]:
-    """The first rule that each row breaks; empty where it breaks none. ``concern`` is what the article's citation tells
+def judge(rows: pa.RecordBatch, settings: Select) -> NDArray[np.uint8]:
+    """The code of the first rule that each row breaks, or KEPT. ``concern`` is what the article's citation tells
     (:meth:`data_prep.select.known_articles.KnownArticles.marked`)."""
     names = [
         "kind", "retracted", "concern", "historical_ocr", "manuscript", "license", "article_type", "language",
         "body_words",
     ]  # fmt: skip
     columns = (rows[name].to_pylist() for name in names)
-    return [_reason(settings, *row) for row in zip(*columns, strict=True)]
+    reasons = [_reason(settings, *row) for row in zip(*columns, strict=True)]
+    return np.array([CODES[reason] for reason in reasons], dtype=np.uint8)
 
 
 def _reason(
@@ -51,17 +56,18 @@ def _reason(
     return ""
 
 
-def texts(rows: pa.RecordBatch) -> list[str]:
+def texts(rows: pa.RecordBatch) -> pa.Array:
     """As parsing made them."""
-    return rows["text"].to_pylist()
+    return rows["text"]
 
 
-def identifiers(rows: pa.RecordBatch) -> list[str]:
+def identifiers(rows: pa.RecordBatch) -> pa.Array:
     """``pmcid:PMC123``, or ``doi:10.…`` where a publisher's file has no PMCID."""
-    return [
+    names = [
         f"pmcid:PMC{pmcid}" if pmcid is not None else f"doi:{doi.lower()}"
         for pmcid, doi in zip(rows["pmcid"].to_pylist(), rows["doi"].to_pylist(), strict=True)
     ]
+    return pa.array(names, pa.string())
 
 
 def doi_keys(rows: pa.RecordBatch) -> NDArray[np.uint64]:

@@ -3,36 +3,37 @@
 For a part NAME, below one folder, the last one last:
 
 ============================  ========================================================================================
-``NAME.documents.parquet``    the candidates: rows that break no rule, as documents
-``NAME.signatures.npy``       their MinHash signatures, and
+``NAME.signatures.npy``       the MinHash signatures of the candidates, the rows that break no rule, and
 ``NAME.bands.npy``            the keys of these signatures' bands (both with ``near_duplicates`` only)
 ``NAME.npz``                  the fate of every row of the file; identifiers and digests of the candidates; what was
                               found of benchmarks; how often each boilerplate rule took something away
 ============================  ========================================================================================
+
+No text is written: ``write.py`` makes the documents from the parsed rows again.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from base.storage import write_aside
-from data_prep.documents import DOCUMENT_SCHEMA, read_columns
+from data_prep.documents import read_columns
 from data_prep.schema import Select
 from data_prep.select import abstracts, boilerplate, full_texts, near_duplicates, quality
 from data_prep.select.contamination import HIT, Benchmarks, Hits
-from data_prep.select.keys import ParsedFile
+from data_prep.select.keys import ParsedFile, flags
 from data_prep.select.known_articles import KnownArticles
 from data_prep.select.reasons import CODES, KEPT
-from data_prep.select.words import Words, words_of
+from data_prep.select.words import Words, chosen, utf8_of, words_of
 
 RULES: dict[str, ModuleType] = {"pubmed": abstracts, "pmc": full_texts}
 ROWS = {"pubmed": 1000, "pmc": 200}  # at a time: a few megabytes of text
@@ -55,10 +56,6 @@ def results_path(folder: Path, part: str) -> Path:
     return folder / f"{part}.npz"
 
 
-def documents_path(folder: Path, part: str) -> Path:
-    return folder / f"{part}.documents.parquet"
-
-
 def signatures_path(folder: Path, part: str) -> Path:
     return folder / f"{part}.signatures.npy"
 
@@ -70,16 +67,10 @@ def bands_path(folder: Path, part: str) -> Path:
 def judge_file(task: JudgeTask) -> None:
     """Look at every record that identifiers have left over."""
     judging = _Judging(task)
-    with (
-        write_aside(documents_path(task.folder, task.file.part)) as aside,
-        pq.ParquetWriter(aside, DOCUMENT_SCHEMA, compression="zstd", compression_level=1) as writer,
-    ):
-        first = 0
-        for batch in read_columns(task.file.rows, judging.rules.COLUMNS, ROWS[task.file.source]):
-            documents = judging.batch(batch, first)
-            if len(documents):
-                writer.write_table(documents)
-            first += batch.num_rows
+    first = 0
+    for batch in read_columns(task.file.rows, judging.rules.TO_JUDGE, ROWS[task.file.source]):
+        judging.batch(batch, first)
+        first += batch.num_rows
     judging.save()
 
 
@@ -94,41 +85,45 @@ class _Judging:
         self.hits: list[Hits] = [np.empty(0, dtype=HIT)]
         self.boilerplate: Counter[str] = Counter()
         self.columns: dict[str, list[NDArray[Any]]] = {
-            name: [] for name in ("rows", "digest", "pmid", "pmcid", "doi", "signatures")
+            name: []
+            for name in ("rows", "sha256", "pmid", "pmcid", "doi", "retracted", "has_boilerplate", "signatures")
         }
 
-    def batch(self, batch: pa.RecordBatch, first: int) -> pa.Table:
-        """Decide about some rows; ``first`` is the number of the first one in the file. Returns the candidates."""
+    def batch(self, batch: pa.RecordBatch, first: int) -> None:
+        """Decide about some rows; ``first`` is the number of the first one in the file."""
         settings = self.task.settings
-        rows = first + np.flatnonzero(self.fates[first : first + batch.num_rows] == KEPT)
-        batch = batch.take(pa.array(rows - first))
-        excluded = self.known.excluded.carried_by(batch)
-        batch, rows, _ = self._drop(batch, rows, ["excluded" if one else "" for one in excluded])
+        rows = first + np.arange(batch.num_rows)
+        batch, rows, _ = self._left(batch, rows, self.fates[rows])
+        excluded = np.where(self.known.excluded.carried_by(batch), np.uint8(CODES["excluded"]), np.uint8(KEPT))
+        batch, rows, _ = self._left(batch, rows, excluded)
         batch = self.known.marked(batch)
-        batch, rows, _ = self._drop(batch, rows, self.rules.judge(batch, settings))
+        batch, rows, _ = self._left(batch, rows, self.rules.judge(batch, settings))
 
         texts = self.rules.texts(batch)
         words = words_of(texts)
+        has_boilerplate = np.zeros(len(texts), dtype=bool)
         if settings.boilerplate:
             texts, words, taken = boilerplate.strip_all(texts, words)
+            has_boilerplate[list(taken)] = True
             for counts in taken.values():
                 self.boilerplate.update(counts)
-        reasons = ["empty" if not text else broken or "" for text, broken in zip(
-            texts, quality.check(texts, words, settings.quality), strict=True)]  # fmt: skip
-        left = [place for place, reason in enumerate(reasons) if not reason]
-        batch, rows, texts = self._drop(batch, rows, reasons, texts)
-        return self._keep(batch, rows, texts, words if len(left) == len(reasons) else words_of(texts))
+        codes = quality.check(texts, words, settings.quality)
+        codes[flags(pc.equal(texts, ""))] = CODES["empty"]
+        batch, rows, left = self._left(batch, rows, codes)
+        if not left.all():
+            texts, words, has_boilerplate = texts.filter(pa.array(left)), chosen(words, left), has_boilerplate[left]
+        self.columns["has_boilerplate"].append(has_boilerplate)
+        self._keep(batch, rows, texts, words)
 
-    def _drop(
-        self, batch: pa.RecordBatch, rows: NDArray[np.int64], reasons: Sequence[str], texts: Sequence[str] = ()
-    ) -> tuple[pa.RecordBatch, NDArray[np.int64], list[str]]:
-        """Note the reasons, and go on with the rows that have none."""
-        codes = np.array([CODES[reason] if reason else KEPT for reason in reasons], dtype=np.uint8)
+    def _left(
+        self, batch: pa.RecordBatch, rows: NDArray[np.int64], codes: NDArray[np.uint8]
+    ) -> tuple[pa.RecordBatch, NDArray[np.int64], NDArray[np.bool_]]:
+        """Note the fates of some rows; return those that are left, their numbers, and which they are."""
         self.fates[rows] = codes
-        left = np.flatnonzero(codes == KEPT)
-        return batch.take(pa.array(left)), rows[left], [texts[place] for place in left] if texts else []
+        left = codes == KEPT
+        return (batch, rows, left) if left.all() else (batch.filter(pa.array(left)), rows[left], left)
 
-    def _keep(self, batch: pa.RecordBatch, rows: NDArray[np.int64], texts: list[str], words: Words) -> pa.Table:
+    def _keep(self, batch: pa.RecordBatch, rows: NDArray[np.int64], texts: pa.Array, words: Words) -> None:
         columns = self.columns
         pmids, pmcids = (batch[kind].fill_null(-1).to_numpy(zero_copy_only=False) for kind in ("pmid", "pmcid"))
         if self.benchmarks is not None:
@@ -137,31 +132,15 @@ class _Judging:
                 self.benchmarks.scan_pmids(self.known.context_pmids(pmids, pmcids), self.candidates),
             ]
         self.candidates += len(texts)
-        digests = [hashlib.sha256(text.encode()) for text in texts]
         columns["rows"].append(rows)
-        columns["digest"].append(np.array([digest.digest()[:16] for digest in digests], dtype="V16"))
+        columns["sha256"].append(_sha256(texts))
         columns["pmid"].append(pmids)
         columns["pmcid"].append(pmcids)
         columns["doi"].append(self.rules.doi_keys(batch))
+        columns["retracted"].append(flags(batch["retracted"]))
         near = self.task.settings.near_duplicates
         if near is not None:
             columns["signatures"].append(near_duplicates.signatures(words, near))
-        return self._documents(batch, texts, [digest.hexdigest() for digest in digests])
-
-    def _documents(self, batch: pa.RecordBatch, texts: list[str], digests: list[str]) -> pa.Table:
-        """The rows as documents."""
-        columns: dict[str, Any] = {
-            "id": self.rules.identifiers(batch),
-            "source": [self.task.file.source] * batch.num_rows,
-            "title": [title or None for title in batch["title"].to_pylist()],
-            "text": texts,
-            "journal": [journal or None for journal in batch["journal"].to_pylist()],
-            "source_file": [self.task.file.name] * batch.num_rows,
-            "sha256": digests,
-            **{name: batch[name] for name in ("version", "year", "retracted", "pmid", "pmcid", "doi")},
-            **self.rules.own_columns(batch),
-        }
-        return pa.table([columns[name] for name in DOCUMENT_SCHEMA.names], schema=DOCUMENT_SCHEMA)
 
     def save(self) -> None:
         folder, part, near = self.task.folder, self.task.file.part, self.task.settings.near_duplicates
@@ -180,12 +159,22 @@ class _Judging:
 def noted(folder: Path, part: str, name: str) -> NDArray[Any]:
     """One array of those that :func:`judge_file` has noted of a file.
 
-    ``fates``: uint8, one a row of the file. Of the candidates: ``rows`` (in the file), ``digest`` (V16: the sha256 of
-    their texts, cut), ``pmid`` and ``pmcid`` (-1 for none), ``doi`` (see :func:`data_prep.parse.article.doi_key`; 0 for
-    none), ``hits`` (of benchmarks; ``document`` counts the candidates). ``boilerplate`` (rule, times): of all rows.
+    ``fates``: uint8, one a row of the file. Of the candidates: ``rows`` (in the file), ``sha256`` (of their texts:
+    uint8[candidates, 32]), ``pmid`` and ``pmcid`` (-1 for none), ``doi`` (see
+    :func:`data_prep.parse.article.doi_key`; 0 for none), ``retracted`` (by any record of the article),
+    ``has_boilerplate`` (which the document goes without), ``hits`` (of benchmarks; ``document`` counts the
+    candidates). ``boilerplate`` (rule, times): of all rows.
     """
     with np.load(results_path(folder, part)) as arrays:
         return arrays[name]
+
+
+def _sha256(texts: pa.Array) -> NDArray[np.uint8]:
+    """uint8[texts, 32]"""
+    data, offsets = utf8_of(texts)
+    content = memoryview(data)
+    digests = [hashlib.sha256(content[begin:end]).digest() for begin, end in pairwise(offsets.tolist())]
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
 
 
 def _save(path: Path, array: NDArray[np.generic]) -> None:

@@ -63,8 +63,8 @@ def _pubmed_keys(path: Path) -> Keys:
     fate = np.full(len(table), KEPT, dtype=np.uint8)
     pmid = table["pmid"].fill_null(-1).to_numpy()
     fate[pmid < 0] = CODES["no_pmid"]
-    fate[_flags(pc.starts_with(kind, "unknown:"))] = CODES["unknown_element"]
-    deletion = _flags(pc.equal(kind, "deletion"))
+    fate[flags(pc.starts_with(kind, "unknown:"))] = CODES["unknown_element"]
+    deletion = flags(pc.equal(kind, "deletion"))
     fate[deletion] = IS_DELETION
     return pmid, table["version"].to_numpy(), fate, np.ones(len(table), dtype=bool)
 
@@ -75,18 +75,19 @@ def _pmc_keys(path: Path) -> Keys:
     pmcid = table["pmcid"].fill_null(-1).to_numpy()
     # Below -1, so that it meets neither a PMCID nor the lack of one; halved, for it must fit into 63 bits.
     of_doi = -2 - (table["doi_hash"].fill_null(0).to_numpy() >> np.uint64(1)).astype(np.int64)
-    has_doi = _flags(pc.is_valid(table["doi_hash"].combine_chunks()))
+    has_doi = flags(pc.is_valid(table["doi_hash"].combine_chunks()))
     identifier = np.where(pmcid >= 0, pmcid, np.where(has_doi, of_doi, -1))
     kinds = table["kind"].to_pylist()
     for index, kind in enumerate(kinds):
         if kind not in ("article", "not_fetched"):
             fate[index] = CODES[kind]
     fate[(fate == KEPT) & (identifier == -1)] = CODES["no_identifier"]
-    manuscript = _flags(table["manuscript"].combine_chunks())
+    manuscript = flags(table["manuscript"].combine_chunks())
     version = np.where(manuscript, 0, PUBLISHED) + np.minimum(table["version"].to_numpy(), PUBLISHED - 1)
     has_text = np.array([kind == "article" for kind in kinds], dtype=bool)
     return identifier, version.astype(np.int32), fate, has_text
 
 
-def _flags(array: pa.Array) -> NDArray[np.bool_]:
+def flags(array: pa.Array) -> NDArray[np.bool_]:
+    """Where an array of bools is true; null is false."""
     return np.asarray(array.fill_null(False).to_numpy(zero_copy_only=False), dtype=bool)

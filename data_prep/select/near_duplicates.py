@@ -5,7 +5,7 @@ Near means that of all different runs of ``ngram`` words in two texts, a share o
 one band of all files at a time, so that it holds a few numbers for each document and never the signatures.
 """
 
-from array import array
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -44,7 +44,8 @@ def signatures(words: Words, settings: NearDuplicates) -> NDArray[np.uint32]:
     length = settings.bands * settings.rows
     runs = runs_of(words, settings.ngram)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(runs.hashes, runs.offsets.astype(np.uint64), length, SEED)
-    rows = b"".join([array("I", row).tobytes() for row in matrix.to_rows()])  # numpy alone takes twice the time
+    pack = struct.Struct(f"={length}I").pack
+    rows = b"".join([pack(*row) for row in matrix.to_rows()])  # numpy alone takes three times as long
     return np.frombuffer(rows, dtype=np.uint32).reshape(-1, length)
 
 

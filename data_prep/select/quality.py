@@ -18,57 +18,41 @@ Gopher: Rae et al. 2021 (arXiv 2112.11446), table A1. The thresholds were set so
 of a paper is dropped that a reader would keep: see the figures in ``benchmarks/``.
 """
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from data_prep.schema import Quality
-from data_prep.select.words import Words, utf8_slices
-
-SPACE, OTHER, LETTER, INSIDE = range(4)
-# What begins at a byte of UTF-8. After 0xC2 come signs of Latin-1 (±, µ, °), after 0xE2 dashes, arrows and operators;
-# after any other byte that begins a character, mostly letters.
-KINDS = bytes(
-    SPACE if byte <= 32 else
-    LETTER if 65 <= byte <= 90 or 97 <= byte <= 122 else
-    INSIDE if 0x80 <= byte <= 0xBF else
-    LETTER if byte >= 0xC3 and byte != 0xE2 else
-    OTHER
-    for byte in range(256)
-)  # fmt: skip
+from data_prep.select.reasons import Broken, first_broken
+from data_prep.select.words import Words, utf8_of
 
 
-def check(texts: Sequence[str], words: Words, settings: Quality) -> list[str | None]:
-    """The first rule that each text breaks, in the order above, or None. ``words`` are those of the texts."""
-    facts = zip(texts, words.counts.tolist(), _letters_and_characters(texts), strict=True)
-    return [_first_broken(text, number, *counts, settings) for text, number, counts in facts]
+def check(texts: pa.Array, words: Words, settings: Quality) -> NDArray[np.uint8]:
+    """The code of the first rule that each text breaks, in the order above, or KEPT. ``words`` are those of the
+    texts."""
+    from data_prep.select.letters import count_letters
 
-
-def _first_broken(text: str, words: int, letters: int, characters: int, settings: Quality) -> str | None:
-    if settings.min_words is not None and words < settings.min_words:
-        return "few_words"
-    if settings.max_words is not None and words > settings.max_words:
-        return "many_words"
-    if settings.min_letters is not None and letters < settings.min_letters * characters:
-        return "few_letters"
-    if settings.max_mean_word_length is not None and characters > settings.max_mean_word_length * words:
-        return "long_words"
-    if settings.max_repeated_lines is not None and _repeated(text) > settings.max_repeated_lines * len(text):
-        return "repeated_lines"
-    return None
-
-
-def _letters_and_characters(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """How many characters of each text are letters, and how many no space."""
-    for encoded in utf8_slices(texts):
-        kinds = np.frombuffer(b"".join(encoded).translate(KINDS), dtype=np.uint8)
-        letter, other = kinds == LETTER, kinds == OTHER
-        begin = 0
-        for each in encoded:
-            end = begin + len(each)
-            letters = int(np.count_nonzero(letter[begin:end]))
-            yield letters, letters + int(np.count_nonzero(other[begin:end]))
-            begin = end
+    data, offsets = utf8_of(texts)
+    counts = np.empty((len(texts), 4), dtype=np.int64)
+    count_letters(data, offsets, counts)
+    letters, characters, all_characters, longest_line = counts.T
+    broken: Broken = {}
+    if settings.min_words is not None:
+        broken["few_words"] = words.counts < settings.min_words
+    if settings.max_words is not None:
+        broken["many_words"] = words.counts > settings.max_words
+    if settings.min_letters is not None:
+        broken["few_letters"] = letters < settings.min_letters * characters
+    if settings.max_mean_word_length is not None:
+        broken["long_words"] = characters > settings.max_mean_word_length * words.counts
+    if settings.max_repeated_lines is not None:
+        allowed = settings.max_repeated_lines * all_characters
+        # Of lines that are the same the first repeats nothing, so all but the longest line's bytes is the most that can
+        # be repeated; few texts have so many.
+        broken["repeated_lines"] = np.diff(offsets) - longest_line > allowed
+        for place in np.flatnonzero(broken["repeated_lines"]).tolist():
+            broken["repeated_lines"][place] = _repeated(texts[place].as_py()) > allowed[place]
+    return first_broken(broken, len(texts))
 
 
 def _repeated(text: str) -> int:

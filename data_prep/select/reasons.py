@@ -1,6 +1,9 @@
 """Why a record is not a document. The first reason that holds is the one that counts, in this order; but for overlap:
 pile, which asks for an abstract's PMCID before its text is looked at."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 REASONS = {
     # what parsing found
     "no_pmid": "it carries no PMID, or none that is a number",
@@ -45,3 +48,13 @@ REASONS = {
 NAMES = ("", *REASONS)  # the fate of a record is an index into these; 0: kept
 CODES = {name: code for code, name in enumerate(NAMES)}
 KEPT, IS_DELETION = 0, 255  # a deletion is an order, not a record
+
+Broken = dict[str, NDArray[np.bool_]]  # by reason, in the order in which they count: for which records it holds
+
+
+def first_broken(broken: Broken, number: int) -> NDArray[np.uint8]:
+    """For each of so many records the code of the first reason that holds for it, or KEPT."""
+    codes = np.full(number, KEPT, dtype=np.uint8)
+    for reason in reversed(broken):
+        codes[broken[reason]] = CODES[reason]
+    return codes

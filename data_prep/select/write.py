@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from base.storage import write_aside
 from data_prep.documents import DOCUMENT_SCHEMA, DROPPED_SCHEMA, read_columns
 from data_prep.identifiers import TYPES, name_of
-from data_prep.select.judge import ROWS, documents_path, noted
+from data_prep.select import boilerplate
+from data_prep.select.judge import ROWS, RULES, noted
 from data_prep.select.keys import ParsedFile
 from data_prep.select.reasons import CODES, IS_DELETION, KEPT, NAMES, REASONS
 
@@ -56,18 +58,52 @@ def write_file(task: WriteTask) -> Written:
 
 
 def _write_documents(task: WriteTask, kept: NDArray[np.bool_]) -> None:
-    path = task.documents / f"{task.file.part}.parquet"
+    file, rules = task.file, RULES[task.file.source]
+    rows, retracted, has_boilerplate, sha256 = (
+        noted(task.folder, file.part, name)[kept] for name in ("rows", "retracted", "has_boilerplate", "sha256")
+    )
     with (
-        write_aside(path) as aside,
+        write_aside(task.documents / f"{file.part}.parquet") as aside,
         pq.ParquetWriter(aside, DOCUMENT_SCHEMA, compression="zstd", compression_level=1) as writer,
     ):
         first = 0
-        judged = documents_path(task.folder, task.file.part)
-        for batch in read_columns(judged, DOCUMENT_SCHEMA.names, ROWS[task.file.source]):
-            chosen = batch.filter(pa.array(kept[first : first + batch.num_rows]))
-            if chosen.num_rows:
-                writer.write_batch(chosen)
+        for batch in read_columns(file.rows, rules.TO_WRITE, ROWS[file.source]):
+            begin, end = np.searchsorted(rows, [first, first + batch.num_rows])
+            if begin < end:
+                chosen = batch.take(pa.array(rows[begin:end] - first))
+                texts = boilerplate.strip_some(rules.texts(chosen), has_boilerplate[begin:end])
+                writer.write_table(_documents(file, chosen, texts, retracted[begin:end], sha256[begin:end]))
             first += batch.num_rows
+
+
+def _documents(
+    file: ParsedFile, rows: pa.RecordBatch, texts: pa.Array, retracted: NDArray[np.bool_], sha256: NDArray[np.uint8]
+) -> pa.Table:
+    rules = RULES[file.source]
+    columns: dict[str, Any] = {
+        "id": rules.identifiers(rows),
+        "source": pa.repeat(file.source, rows.num_rows),
+        "title": _nonempty(rows["title"]),
+        "text": texts,
+        "journal": _nonempty(rows["journal"]),
+        "retracted": pa.array(retracted),
+        "source_file": pa.repeat(file.name, rows.num_rows),
+        "sha256": _hex(sha256),
+        **{name: rows[name] for name in ("version", "year", "pmid", "pmcid", "doi")},
+        **rules.own_columns(rows),
+    }
+    return pa.table([columns[name] for name in DOCUMENT_SCHEMA.names], schema=DOCUMENT_SCHEMA)
+
+
+def _nonempty(strings: pa.Array) -> pa.Array:
+    """Null for what is empty."""
+    return pc.if_else(pc.equal(strings, ""), None, strings)
+
+
+def _hex(digests: NDArray[np.uint8]) -> pa.Array:
+    number, size = digests.shape
+    places = np.arange(0, 2 * size * (number + 1), 2 * size, dtype=np.int32)
+    return pa.StringArray.from_buffers(number, pa.py_buffer(places), pa.py_buffer(digests.tobytes().hex().encode()))
 
 
 def _write_dropped(task: WriteTask, dropped: NDArray[np.int64], fates: NDArray[np.uint8]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.select.words import begins_of_runs, runs_at_every_word, runs_beginning_at, runs_of, words_of
+from data_prep.select.words import begins_of_runs, runs_beginning_at, runs_of, words_of
 
 MANY = (1 << 64) - 1
 WORD, RUN = 2483440298423531282, 5422287665280129531
