@@ -5,7 +5,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 U8, U64 = np.uint8, np.uint64
-LINE_FEED = 10
+LINE_FEED = U8(10)
+BLOCK = U64(64)  # bytes; only in those with a line feed lines are looked for
 
 
 @njit(cache=True)
@@ -19,16 +20,22 @@ def count_letters(data: NDArray[np.uint8], offsets: NDArray[np.int64], counts: N
     for text in range(U64(len(counts))):
         begin, end = U64(offsets[text]), U64(offsets[text + U64(1)])
         letters, others, characters = 0, 0, 0
-        for place in range(begin, end):
-            byte = data[place]
-            letters += (U8((byte | U8(32)) - U8(97)) < U8(26)) | ((byte >= U8(0xC3)) & (byte != U8(0xE2)))
-            begins_character = (byte & U8(0xC0)) != U8(0x80)
-            others += begins_character & (byte > U8(32))
-            characters += begins_character
-        longest = U64(0)
-        for place in range(begin, end):
-            if data[place] == LINE_FEED:
-                longest = max(longest, place - begin)
-                begin = place + U64(1)
+        line, longest = begin, U64(0)
+        while begin < end:
+            last = min(begin + BLOCK, end)
+            line_feeds = 0
+            for place in range(begin, last):  # without a branch: many bytes are looked at in one step
+                byte = data[place]
+                letters += (U8((byte | U8(32)) - U8(97)) < U8(26)) | ((byte >= U8(0xC3)) & (byte != U8(0xE2)))
+                begins_character = (byte & U8(0xC0)) != U8(0x80)
+                others += begins_character & (byte > U8(32))
+                characters += begins_character
+                line_feeds += byte == LINE_FEED
+            if line_feeds:
+                for place in range(begin, last):
+                    if data[place] == LINE_FEED:
+                        longest = max(longest, place - line)
+                        line = place + U64(1)
+            begin = last
         counts[text, 0], counts[text, 1], counts[text, 2] = letters, others, characters
-        counts[text, 3] = max(longest, end - begin)
+        counts[text, 3] = max(longest, end - line)

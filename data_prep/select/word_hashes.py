@@ -61,23 +61,18 @@ def hash_words(
                 found += U64(was & (inside ^ U8(1)))
                 begin = begin if was else place
                 was = inside
+            if last == end and was:  # a block has far fewer runs than bytes, so there is room
+                begins[found], stops[found] = begin, end
+                found += U64(1)
+            for run in range(found):
+                begin_of_word = begins[run]
+                while begin_of_word < stops[run]:
+                    length = min(stops[run] - begin_of_word, U64(LONGEST))
+                    hashes[number] = _hash_word(data, begin_of_word, length)
+                    number += U64(1)
+                    begin_of_word += length
             first = last
-            for word in range(found):
-                number = _hash_run(data, begins[word], stops[word], hashes, number)
-        if was:
-            number = _hash_run(data, begin, end, hashes, number)
         ends[text] = number
-
-
-@njit(cache=True)
-def _hash_run(data, begin, end, hashes, number):  # type: ignore[no-untyped-def]
-    """One run of bytes of words, as words of at most LONGEST bytes; returns the number of words so far."""
-    while begin < end:
-        length = min(end - begin, U64(LONGEST))
-        hashes[number] = _hash_word(data, begin, length)
-        number += U64(1)
-        begin += length
-    return number
 
 
 @njit(cache=True)
@@ -94,19 +89,27 @@ def _hash_word(data, begin, length):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _piece(data, place, length):  # type: ignore[no-untyped-def]
-    """Up to eight bytes of a word, in lower case, as a little-endian number."""
-    if place + PIECE <= U64(len(data)):  # which compiles to one step
-        piece = (
+def _load(data, place):
+    if place + PIECE <= U64(len(data)):
+        return (
             U64(data[place]) | U64(data[place + U64(1)]) << U64(8) | U64(data[place + U64(2)]) << U64(16)
             | U64(data[place + U64(3)]) << U64(24) | U64(data[place + U64(4)]) << U64(32)
             | U64(data[place + U64(5)]) << U64(40) | U64(data[place + U64(6)]) << U64(48)
             | U64(data[place + U64(7)]) << U64(56)
-        )  # fmt: skip
-    else:
-        piece = U64(0)
-        for behind in range(U64(len(data)) - place):
-            piece |= U64(data[place + behind]) << U64(8) * behind
+        )
+    piece = U64(0)
+    shift = U64(0)
+    while place < U64(len(data)):
+        piece |= U64(data[place]) << shift
+        place += U64(1)
+        shift += U64(8)
+    return piece
+
+
+@njit(cache=True)
+def _piece(data, place, length):  # type: ignore[no-untyped-def]
+    """Up to eight bytes of a word, in lower case, as a little-endian number."""
+    piece = _load(data, place)
     piece |= (~piece & HIGHEST) >> U64(2)  # sets the bit by which a small letter differs, and which every digit has
     return piece & ALL >> U64(8) * (PIECE - length)
 
