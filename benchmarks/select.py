@@ -60,12 +60,14 @@ def _abstracts(folder: Path) -> list[str]:
 
 
 def _microseconds(texts: list[str], qa: Path) -> dict[str, float]:
+    import pyarrow as pa
+
     from data_prep.schema import NearDuplicates, Quality
     from data_prep.select import boilerplate, near_duplicates, quality
     from data_prep.select.contamination import Benchmarks
     from data_prep.select.words import words_of
 
-    batch = texts[:BATCH]
+    batch = pa.array(texts[:BATCH], pa.string())
     words, benchmarks = words_of(batch), Benchmarks.load(qa, ngram=13)
     settings = NearDuplicates()
     parts: dict[str, Callable[[], object]] = {
@@ -75,7 +77,7 @@ def _microseconds(texts: list[str], qa: Path) -> dict[str, float]:
         "quality": lambda: quality.check(batch, words, Quality()),
         "boilerplate": lambda: boilerplate.strip_all(batch, words),
     }
-    size = sum(len(text.encode()) for text in batch)
+    size = batch.nbytes - 4 * (len(batch) + 1)  # less the offsets
     microseconds = {name: _cpu_seconds(part) / size * 1700 * 1e6 for name, part in parts.items()}
     microseconds["total"] = sum(microseconds.values())
     return {name: round(value, 2) for name, value in microseconds.items()}
@@ -127,11 +129,15 @@ def _near_duplicates(texts: list[str]) -> dict[str, Any]:
 
 
 def _dropped(texts: list[str]) -> dict[str, Any]:
+    import pyarrow as pa
+
     from data_prep.schema import Quality
     from data_prep.select import boilerplate, quality
+    from data_prep.select.reasons import KEPT, NAMES
     from data_prep.select.words import words_of
 
-    words = words_of(texts)
-    rules = Counter(rule for rule in quality.check(texts, words, Quality()) if rule)
-    hits = boilerplate.strip_all(texts, words)[2]
+    batch = pa.array(texts, pa.string())
+    words = words_of(batch)
+    rules = Counter(NAMES[code] for code in quality.check(batch, words, Quality()) if code != KEPT)
+    hits = boilerplate.strip_all(batch, words)[2]
     return {"quality": dict(rules), "boilerplate": dict(sum(hits.values(), Counter[str]()))}

@@ -15,7 +15,7 @@ def count_letters(data: NDArray[np.uint8], offsets: NDArray[np.int64], counts: N
     control character), all its characters, and the bytes of its longest line.
 
     Text ``i`` is ``data[offsets[i]:offsets[i + 1]]`` (uint8, UTF-8; int64). After 0xC2 come signs of Latin-1 (±, µ, °),
-    after 0xE2 dashes, arrows and operators; what begins with any other byte above is mostly a letter, and counts as one.
+    after 0xE2 dashes, arrows and operators; what begins with another byte above is mostly a letter, and counts as one.
     """
     for text in range(U64(len(counts))):
         begin, end = U64(offsets[text]), U64(offsets[text + U64(1)])

@@ -7,6 +7,7 @@ one band of all files at a time, so that it holds a few numbers for each documen
 
 import struct
 from collections.abc import Iterator, Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ SEED = 1
 LONE = np.uint64(0)  # the key of what no document may be compared by
 EMPTY = np.uint32(0xFFFFFFFF)  # every place of the signature of a text without a run
 LEADERS = 32  # of a bucket, to which all others in it are compared
+TEXTS = 100  # whose signatures are Python's numbers at a time: these stay in the processor's cache
 PAIRS = 100_000  # whose signatures are in memory at a time: two of 448 bytes each
 
 Key = NDArray[np.uint64]
@@ -43,10 +45,15 @@ def signatures(words: Words, settings: NearDuplicates) -> NDArray[np.uint32]:
         )
     length = settings.bands * settings.rows
     runs = runs_of(words, settings.ngram)
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(runs.hashes, runs.offsets.astype(np.uint64), length, SEED)
-    pack = struct.Struct(f"={length}I").pack
-    rows = b"".join([pack(*row) for row in matrix.to_rows()])  # numpy alone takes three times as long
-    return np.frombuffer(rows, dtype=np.uint32).reshape(-1, length)
+    pack = struct.Struct(f"={length}I").pack  # numpy alone takes three times as long
+    rows = []
+    for begin in range(0, len(runs.counts), TEXTS):
+        offsets = runs.offsets[begin : begin + TEXTS + 1]
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(
+            runs.hashes[offsets[0] : offsets[-1]], (offsets - offsets[0]).astype(np.uint64), length, SEED
+        )
+        rows += [pack(*row) for row in matrix.to_rows()]
+    return np.frombuffer(b"".join(rows), dtype=np.uint32).reshape(-1, length)
 
 
 def band_keys(signatures: NDArray[np.uint32], settings: NearDuplicates) -> Key:
@@ -169,6 +176,7 @@ class _Signatures:
 
     def __init__(self, files: Sequence[Path], starts: NDArray[np.int64], threshold: float):
         self._files, self._starts, self._threshold = files, starts, threshold
+        self._shapes = {path: _shape(path) for path in files}
 
     def alike(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
         """For each pair of rows, whether their signatures agree in enough places."""
@@ -183,11 +191,20 @@ class _Signatures:
         return alike
 
     def _read(self, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
-        found = [
-            np.load(path, mmap_mode="r")[rows[part] - first]
-            for part, path, first in _by_file(rows, self._files, self._starts)
-        ]
+        found = []
+        for part, path, first in _by_file(rows, self._files, self._starts):
+            begin, places = self._shapes[path]  # np.load would read them again: that takes longer than a few rows
+            with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+                stored = np.frombuffer(content, dtype=np.uint32, offset=begin).reshape(-1, places)
+                found.append(stored[rows[part] - first])
+                del stored  # a file in use cannot be closed
         return np.concatenate(found)
+
+
+def _shape(path: Path) -> tuple[int, int]:
+    """Where in a file the signatures begin, and how many numbers each has."""
+    stored = np.load(path, mmap_mode="r")
+    return stored.offset, stored.shape[1]
 
 
 def _join_buckets(

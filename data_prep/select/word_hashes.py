@@ -1,6 +1,6 @@
-"""Loops over the bytes and words of many texts: the hashes of words, of runs of words, and which of these runs pass a
-filter. What words and hashes are is told in ``words.py``, which imports this file when it has work for it: numba takes a
-third of a second to import.
+"""Loops over the bytes and words of many texts: the hashes of words and of runs of words, and which of these runs pass
+a filter. What words and hashes are is told in ``words.py``, which imports this file when it has work for it: numba
+takes a third of a second to import.
 
 Bytes lie end to end as Arrow lays them: text ``i`` is ``data[offsets[i]:offsets[i + 1]]``. Numbers that index are
 unsigned, so that none is ever taken from the end of an array.
@@ -92,9 +92,13 @@ def _hash_word(data, begin, length):  # type: ignore[no-untyped-def]
 def _load(data, place):
     if place + PIECE <= U64(len(data)):
         return (
-            U64(data[place]) | U64(data[place + U64(1)]) << U64(8) | U64(data[place + U64(2)]) << U64(16)
-            | U64(data[place + U64(3)]) << U64(24) | U64(data[place + U64(4)]) << U64(32)
-            | U64(data[place + U64(5)]) << U64(40) | U64(data[place + U64(6)]) << U64(48)
+            U64(data[place])
+            | U64(data[place + U64(1)]) << U64(8)
+            | U64(data[place + U64(2)]) << U64(16)
+            | U64(data[place + U64(3)]) << U64(24)
+            | U64(data[place + U64(4)]) << U64(32)
+            | U64(data[place + U64(5)]) << U64(40)
+            | U64(data[place + U64(6)]) << U64(48)
             | U64(data[place + U64(7)]) << U64(56)
         )
     piece = U64(0)
@@ -115,9 +119,7 @@ def _piece(data, place, length):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def hash_runs(
-    hashes: NDArray[np.uint64], offsets: NDArray[np.int64], length: int, runs: NDArray[np.uint64]
-) -> None:
+def hash_runs(hashes: NDArray[np.uint64], offsets: NDArray[np.int64], length: int, runs: NDArray[np.uint64]) -> None:
     """The hash of each run of ``length`` words inside one text into ``runs`` (uint64, as many as there are); text
     ``i`` has the words ``hashes[offsets[i]:offsets[i + 1]]``."""
     number = U64(0)
@@ -130,9 +132,7 @@ def hash_runs(
 
 
 @njit(cache=True)
-def hash_runs_at(
-    hashes: NDArray[np.uint64], length: int, begins: NDArray[np.int64], runs: NDArray[np.uint64]
-) -> None:
+def hash_runs_at(hashes: NDArray[np.uint64], length: int, begins: NDArray[np.int64], runs: NDArray[np.uint64]) -> None:
     """The hash of the run that begins at each of these words (int64) into ``runs``; it must end before the batch."""
     for number in range(U64(len(begins))):
         runs[number] = _hash_run_at(hashes, U64(begins[number]), U64(length))

@@ -2,9 +2,11 @@
 
 from collections import Counter
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from data_prep.select.boilerplate import candidates, strip, strip_all
+from data_prep.select.boilerplate import candidates, strip, strip_all, strip_some
 from data_prep.select.words import words_of
 
 STUDY = "We saw 12 patients."
@@ -62,7 +64,8 @@ SCIENCE = [
 def test_a_formula_goes_and_its_neighbours_stay(rule: str, formula: str) -> None:
     for before, after in ((f"{STUDY} ", ""), (f"{STUDY}\n", ""), ("", ""), (f"{STUDY}\n", "\nMore was seen.")):
         text = before + formula + after
-        assert candidates([STUDY, text], words_of([STUDY, text])).tolist() == [1]
+        batch = pa.array([STUDY, text])
+        assert candidates(batch, words_of(batch)).tolist() == [1]
         stripped, counts = strip(text)
         assert stripped == (before.rstrip() + after).lstrip("\n") and counts == {rule: 1}
 
@@ -85,18 +88,23 @@ def test_a_sentence_in_the_middle_leaves_one_space() -> None:
 
 
 def test_candidates_are_all_texts_that_strip_changes() -> None:
-    texts = [f"{STUDY} {formula}" for _, formula in FORMULAS] + SCIENCE + ["", "Plain."]
-    found = candidates(texts, words_of(texts)).tolist()
-    assert {place for place, text in enumerate(texts) if strip(text)[1]} <= set(found)
-    assert candidates([], words_of([])).tolist() == []
+    texts = pa.array([f"{STUDY} {formula}" for _, formula in FORMULAS] + SCIENCE + ["", "Plain."])
+    for part in (texts, texts[3:]):  # a part of an array has its texts in the middle of the bytes
+        found = candidates(part, words_of(part)).tolist()
+        assert {place for place, text in enumerate(part.to_pylist()) if strip(text)[1]} <= set(found)
+    none = pa.array([], pa.string())
+    assert candidates(none, words_of(none)).tolist() == []
 
 
 def test_a_batch_comes_back_with_the_words_of_what_is_left() -> None:
-    texts = [STUDY, f"{STUDY} All rights reserved.", *SCIENCE, "All rights reserved.", "Copyright © 2011 Society."]
+    given = [STUDY, f"{STUDY} All rights reserved.", *SCIENCE, "All rights reserved.", "Copyright © 2011 Society."]
+    texts = pa.array(given)
     stripped, words, hits = strip_all(texts, words_of(texts))
-    assert stripped == [strip(text)[0] for text in texts]
-    assert hits == {1: {"rights": 1}, len(texts) - 2: {"rights": 1}, len(texts) - 1: {"copyright": 1}}
+    assert stripped.to_pylist() == [strip(text)[0] for text in given]
+    assert hits == {1: {"rights": 1}, len(given) - 2: {"rights": 1}, len(given) - 1: {"copyright": 1}}
     fresh = words_of(stripped)
     assert (words.hashes == fresh.hashes).all() and (words.offsets == fresh.offsets).all()
-    stripped, words, hits = strip_all(SCIENCE, words_of(SCIENCE))
-    assert stripped == SCIENCE and hits == {} and (words.hashes == words_of(SCIENCE).hashes).all()
+    assert strip_some(texts, np.isin(np.arange(len(given)), list(hits))).equals(stripped)
+    assert strip_some(texts, np.zeros(len(given), dtype=bool)).equals(texts)
+    stripped, words, hits = strip_all(pa.array(SCIENCE), words_of(SCIENCE))
+    assert stripped.to_pylist() == SCIENCE and hits == {} and (words.hashes == words_of(SCIENCE).hashes).all()

@@ -75,6 +75,20 @@ def test_a_document_is_title_and_abstract_with_its_facts(tmp_path: Path) -> None
     }  # fmt: skip
 
 
+def test_documents_are_without_boilerplate_and_their_facts_are_of_what_is_left(tmp_path: Path) -> None:
+    rights, nothing = "All rights reserved.", "The authors declare no conflict of interest."
+    pubmed_file(
+        tmp_path / "in" / "a.xml", article(1, f"Mice slept. {rights}"), article(2, "Mice ran."),
+        article(3, rights, title=nothing), article(4, f"Mice ate. {nothing}"), article(5, "Mice ran.", title="Again."),
+    )  # fmt: skip
+    out = select(tmp_path, "select.near_duplicates=null")
+    assert dropped(out) == {"pmid:3": "empty"}
+    texts = {"pmid:1": "Mice slept.", "pmid:2": "Mice ran.", "pmid:4": "Mice ate.", "pmid:5": "Mice ran."}
+    rows = documents(out)
+    assert {name: row["text"].split("\n")[1] for name, row in rows.items()} == texts
+    assert all(row["sha256"] == hashlib.sha256(row["text"].encode()).hexdigest() for row in rows.values())
+
+
 def test_nothing_left_is_an_error_that_says_why(tmp_path: Path) -> None:
     pubmed_file(tmp_path / "in" / "a.xml", article(1, None))
     with pytest.raises(UserError, match="title_only"):

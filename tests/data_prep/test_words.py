@@ -1,5 +1,6 @@
 """Hashes of words and of runs of words are those of the plain definition, on any text and in any batch."""
 
+import os
 import random
 import re
 import subprocess
@@ -8,8 +9,11 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pytest
 
-from data_prep.select.words import begins_of_runs, runs_beginning_at, runs_of, words_of
+from data_prep.select.run_filter import RunFilter
+from data_prep.select.words import begins_of_runs, chosen, runs_beginning_at, runs_of, with_others, words_of
 
 MANY = (1 << 64) - 1
 WORD, RUN = 2483440298423531282, 5422287665280129531
@@ -68,7 +72,7 @@ def test_hashes_are_those_of_the_plain_definition() -> None:
 
 
 def test_large_texts_agree_with_the_plain_definition() -> None:
-    texts = [" ".join(made_texts(seed, 300)) for seed in range(200)]  # several slices, one text larger than a slice
+    texts = [" ".join(made_texts(seed, 300)) for seed in range(200)]  # many blocks of one loop, in one text
     texts.insert(3, " ".join(texts[:60]))
     assert len(texts[3].encode()) > 1 << 19
     words = words_of(texts)
@@ -77,7 +81,7 @@ def test_large_texts_agree_with_the_plain_definition() -> None:
     assert words.hashes[first:last].tolist() == [plain_hash(word) for word in plain_words(texts[100])]
 
 
-def test_a_text_of_many_slices_is_cut_where_no_word_is() -> None:
+def test_a_text_of_many_blocks_agrees_with_the_plain_definition() -> None:
     dice = random.Random(5)
     words = " ".join(dice.choice(("a", "βγ", "w" * 9, "x" * 70, "protein")) for _ in range(200_000))
     texts = ["before", words, "one" * 300_000, f"{'y' * (1 << 18)} {'z' * 100}", "." * 600_000, "after"]
@@ -105,7 +109,47 @@ def test_hashes_do_not_depend_on_the_batch() -> None:
     runs = runs_of(together, 5)
     assert (runs.hashes == np.concatenate([runs_of(each, 5).hashes for each in alone])).all()
     assert len(words_of([]).hashes) == 0 and words_of([]).offsets.tolist() == [0]
-    assert len(runs_of(words_of([]), 5).hashes) == 0 and len(runs_at_every_word(words_of(["a b"]), 3)) == 0
+    assert len(runs_of(words_of([]), 5).hashes) == 0 and len(runs_of(words_of(["a b"]), 3).hashes) == 0
+    part = pa.array(texts, pa.string())[17:60]  # its bytes begin and end in the middle
+    assert (words_of(part).hashes == together.hashes[together.offsets[17] : together.offsets[60]]).all()
+    with pytest.raises(ValueError, match="1 of 2 texts are null"):
+        words_of(pa.array(["a", None]))
+
+
+def test_a_filter_is_passed_by_what_it_was_made_of_and_by_little_else() -> None:
+    words = words_of(made_texts(3, 4000))
+    last = len(words.hashes)
+    for length in (1, 3, 8):
+        begins = np.arange(last - length + 1)
+        runs = runs_beginning_at(words, length, begins)
+        wanted = np.unique(runs[::1000])
+        passed = RunFilter.of(length, wanted).passed_in(words)
+        assert (np.diff(passed) > 0).all() and np.isin(begins[np.isin(runs, wanted)], passed).all()
+        assert len(passed) - np.isin(runs, wanted).sum() < last / 16
+    assert len(RunFilter.of(3, wanted).passed_in(words_of(["a b"]))) == 0
+
+
+def test_words_are_left_out_and_exchanged_with_their_texts() -> None:
+    texts = made_texts(9, 50)
+    words, kept = words_of(texts), np.arange(len(texts)) % 3 > 0
+    left, fresh = chosen(words, kept), words_of([text for text, keep in zip(texts, kept, strict=True) if keep])
+    assert (left.hashes == fresh.hashes).all() and (left.offsets == fresh.offsets).all()
+    texts[4], texts[20] = "other words", ""
+    other, fresh = with_others(words, [4, 20], words_of(["other words", ""])), words_of(texts)
+    assert (other.hashes == fresh.hashes).all() and (other.offsets == fresh.offsets).all()
+
+
+@pytest.mark.slow
+def test_no_loop_leaves_its_arrays(tmp_path: Path) -> None:
+    """With numba's checks of every index, which are off otherwise, the same comes out."""
+    tests = [Path(__file__), Path(__file__).with_name("test_quality.py")]
+    chosen = ["-k", "those_of or batch or filter or plain"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen, *tests],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True,
+        env={**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)},
+    )  # fmt: skip
+    assert run.returncode == 0 and " passed" in run.stdout, run.stdout
 
 
 def test_hashes_never_change() -> None:
