@@ -172,8 +172,7 @@ def noted(folder: Path, part: str, name: str) -> NDArray[Any]:
 def _sha256(texts: pa.Array) -> NDArray[np.uint8]:
     """uint8[texts, 32]"""
     data, offsets = utf8_of(texts)
-    content = memoryview(data)
-    digests = [hashlib.sha256(content[begin:end]).digest() for begin, end in pairwise(offsets.tolist())]
+    digests = [hashlib.sha256(data.data[begin:end]).digest() for begin, end in pairwise(offsets.tolist())]
     return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
 
 

@@ -59,12 +59,12 @@ def hash_words(
                 inside = INSIDE[data[place]]
                 begins[found], stops[found] = begin, place
                 found += U64(was & (inside ^ U8(1)))
-                begin = begin if was else place
+                begin = begin if was else U64(place)
                 was = inside
             if last == end and was:  # a block has far fewer runs than bytes, so there is room
                 begins[found], stops[found] = begin, end
                 found += U64(1)
-            for run in range(found):
+            for run in range(found):  # here and in no function: a call with arrays takes longer than to hash a word
                 begin_of_word = begins[run]
                 while begin_of_word < stops[run]:
                     length = min(stops[run] - begin_of_word, U64(LONGEST))
@@ -76,7 +76,7 @@ def hash_words(
 
 
 @njit(cache=True)
-def _hash_word(data, begin, length):  # type: ignore[no-untyped-def]
+def _hash_word(data: NDArray[np.uint8], begin: np.uint64, length: np.uint64) -> np.uint64:
     hashed = (length * OF_LENGTH ^ _piece(data, begin, min(length, PIECE))) * OF_PIECE
     hashed ^= hashed >> U64(32)
     done = PIECE
@@ -89,7 +89,8 @@ def _hash_word(data, begin, length):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _load(data, place):
+def _load(data: NDArray[np.uint8], place: np.uint64) -> np.uint64:
+    """Eight bytes, or as many as are left; a function of its own, for so the first case compiles to one step."""
     if place + PIECE <= U64(len(data)):
         return (
             U64(data[place])
@@ -111,7 +112,7 @@ def _load(data, place):
 
 
 @njit(cache=True)
-def _piece(data, place, length):  # type: ignore[no-untyped-def]
+def _piece(data: NDArray[np.uint8], place: np.uint64, length: np.uint64) -> np.uint64:
     """Up to eight bytes of a word, in lower case, as a little-endian number."""
     piece = _load(data, place)
     piece |= (~piece & HIGHEST) >> U64(2)  # sets the bit by which a small letter differs, and which every digit has
@@ -139,7 +140,7 @@ def hash_runs_at(hashes: NDArray[np.uint64], length: int, begins: NDArray[np.int
 
 
 @njit(cache=True)
-def find_runs(hashes: NDArray[np.uint64], length: int, bits: NDArray[np.uint8], places: NDArray[np.int64]) -> int:
+def find_runs(hashes: NDArray[np.uint64], length: int, bits: NDArray[np.uint8], places: NDArray[np.int64]) -> np.uint64:
     """At which words runs of ``length`` words begin that pass a filter, those from one text into the next included,
     into ``places`` (int64, with room for one a word); returns their number.
 
@@ -150,14 +151,14 @@ def find_runs(hashes: NDArray[np.uint64], length: int, bits: NDArray[np.uint8], 
         shift -= U64(1)
     found = U64(0)
     for first in range(U64(max(len(hashes) - length + 1, 0))):
-        bit = _hash_run_at(hashes, first, U64(length)) >> shift
+        bit = _hash_run_at(hashes, U64(first), U64(length)) >> shift
         places[found] = first
         found += U64(bits[bit >> U64(3)] >> U8(bit & U64(7)) & U8(1))
     return found
 
 
 @njit(cache=True)
-def _hash_run_at(hashes, first, length):  # type: ignore[no-untyped-def]
+def _hash_run_at(hashes: NDArray[np.uint64], first: np.uint64, length: np.uint64) -> np.uint64:
     """A polynomial in OF_RUN, its bits mixed."""
     run = U64(0)
     for place in range(first, first + length):
