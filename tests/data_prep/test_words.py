@@ -171,6 +171,12 @@ def test_hashes_never_change() -> None:
     assert words[0] == WORD and plain_run(words[-5:]) == RUN
 
 
+def test_numba_waits_until_there_is_work() -> None:
+    code = "import sys, data_prep.pipeline, data_prep.select.stage; print('numba' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert run.stdout.strip() == "False", run.stderr
+
+
 def test_different_words_have_different_hashes_with_all_bits_in_use() -> None:
     words = words_of([" ".join(f"{number}" for number in range(100_000)), " ".join("a" * n for n in range(1, 65))])
     assert len(np.unique(words.hashes)) == 100_064
