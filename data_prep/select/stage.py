@@ -42,6 +42,7 @@ from data_prep.select.write import WriteTask, Written, make_ledger, write_file
 from data_prep.stage import Job, Stage, digest, discard, remove, versions
 
 VERSION = 5  # raise it when a rule changes
+NOTES = 2  # raise it when what judging leaves for the steps behind it changes, so that no half-done folder is read
 DUPLICATES, CONTAMINATION = "duplicates.json", "contamination.json"
 CONTAMINATED = (CODES["contaminated_ngram"], CODES["contaminated_pmid"])
 BENCHMARKS, KNOWN = "benchmarks.npz", "known_articles.parquet"  # in the folder of what was judged
@@ -53,7 +54,7 @@ def run(job: Job) -> dict[str, Any]:
     parsed = job.marker("parse")["summary"]
     settings = job.configuration.select
     files = _parsed_files(job.work / PARSED, parsed["files"])
-    folder = job.work / f"judged-{digest([VERSION, job.marker('parse')['key'], depends_on(job)])}"
+    folder = job.work / f"judged-{digest([VERSION, NOTES, job.marker('parse')['key'], depends_on(job)])}"
     _remove_others(folder)
     folder.mkdir(exist_ok=True)
 
