@@ -41,44 +41,40 @@ def read_record(data: bytes, row: list[Slot], sections: list[Slot], rules: Abstr
     Raises:
         Unusual: see above.
     """
-    flags = row[scan.RECORD][2]
+    (
+        pmid, version, year, medline_date, journal, title, vernacular_title, abstract, types, other_id, languages,
+        doi, pmcid, (_, _, flags), (first, last, _),
+    ) = row  # fmt: skip
     if flags & scan.UNUSUAL or (flags & scan.HAS_OTHER_ABSTRACT and rules.want_others):
         raise Unusual
     record = Record()
-    record.pmid, record.version = pmid_of(_verbatim(data, row[scan.PMID]), _verbatim(data, row[scan.VERSION], ""))
-    record.journal = _line(data, row[scan.JOURNAL])
-    record.year = year_of(_verbatim(data, row[scan.YEAR], ""), _verbatim(data, row[scan.MEDLINE_DATE], ""))
+    record.pmid, record.version = pmid_of(_verbatim(data, pmid), _verbatim(data, version, ""))
+    record.journal = _line(data, journal)
+    record.year = year_of(_verbatim(data, year, ""), _verbatim(data, medline_date, ""))
     if not record.journal or (record.year is None and flags & scan.HAS_ARTICLE_DATE):
         raise Unusual  # the tree has to be asked for others
-    record.title = title_of(_text(data, row[scan.TITLE]))
-    if row[scan.VERNACULAR_TITLE][0] >= 0:
-        record.vernacular_title = title_of(_text(data, row[scan.VERNACULAR_TITLE]))
-    if row[scan.ABSTRACT][0] >= 0:
-        first, last, _ = row[scan.SECTIONS_AT]
+    record.title = title_of(_text(data, title))
+    if vernacular_title[0] >= 0:
+        record.vernacular_title = title_of(_text(data, vernacular_title))
+    if abstract[0] >= 0:
         parts = [(_label(data[at:to]) if at >= 0 else "", _text(data, text)) for at, to, *text in sections[first:last]]
         record.abstract, record.truncated = join_sections(parts, rules.labels)
-    begin, end, _ = row[scan.LANGUAGES]
-    if begin >= 0:
-        record.languages = _languages(data[begin:end])
-    begin, end, _ = row[scan.TYPES]
-    if begin >= 0:
-        record.types, record.retracted = _types(data[begin:end])
+    if languages[0] >= 0:
+        record.languages = _languages(data[languages[0] : languages[1]])
+    if types[0] >= 0:
+        record.types, record.retracted = _types(data[types[0] : types[1]])
     if flags & scan.RETRACTED:
         record.retracted = True
     if flags & scan.CONCERN:
         record.concern = True
-    _add_identifiers(record, data, row)
+    if other_id[0] >= 0:  # where old files have the PMCID
+        record.pmcid = pmcid_of(_verbatim(data, other_id))
+    record.any_pmcid = record.pmcid is not None or flags & scan.NAMES_PMCID != 0
+    if pmcid[0] >= 0:
+        record.pmcid = pmcid_of(_verbatim(data, pmcid)) or record.pmcid
+    if doi[0] >= 0:
+        record.doi = " ".join(_verbatim(data, doi).split()) or None
     return finish(record)
-
-
-def _add_identifiers(record: Record, data: bytes, row: list[Slot]) -> None:
-    if row[scan.OTHER_ID][0] >= 0:  # where old files have the PMCID
-        record.pmcid = pmcid_of(_verbatim(data, row[scan.OTHER_ID]))
-    record.any_pmcid = record.pmcid is not None or row[scan.RECORD][2] & scan.NAMES_PMCID != 0
-    if row[scan.PMCID][0] >= 0:
-        record.pmcid = pmcid_of(_verbatim(data, row[scan.PMCID])) or record.pmcid
-    if row[scan.DOI][0] >= 0:
-        record.doi = " ".join(_verbatim(data, row[scan.DOI]).split()) or None
 
 
 def _text(data: bytes, slot: Slot) -> str:
