@@ -16,6 +16,7 @@ from base.errors import UserError, run_command
 
 def recipe(file: Path) -> Callable[[], int]:
     """The stage's work on a file."""
+    import data_prep.parse.pubmed  # noqa: F401 # the stage itself imports it when there is a file to read
     from data_prep.parse.sources import Source
     from data_prep.parse.stage import ParseTask, parse_file
     from data_prep.schema import ParsePubmed
@@ -33,10 +34,9 @@ def recipe(file: Path) -> Callable[[], int]:
 
 def recipe_tree(file: Path) -> Callable[[], int]:
     """The same with every record read from a tree."""
-    from data_prep.parse import stage
-    from data_prep.parse.pubmed import read_pubmed_as_tree
+    from data_prep.parse import pubmed
 
-    stage.read_pubmed = read_pubmed_as_tree
+    pubmed.read_pubmed = pubmed.read_pubmed_as_tree
     return recipe(file)
 
 

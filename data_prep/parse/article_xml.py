@@ -14,8 +14,7 @@ from lxml.etree import _Element
 
 from data_prep.parse.jats import is_article
 from data_prep.parse.plain_text import local_name
-from data_prep.parse.pubmed import PROLOG
-from data_prep.parse.pubmed import ROOTS as PUBMED_ROOTS
+from data_prep.parse.prolog import PROLOG, PUBMED_ROOTS
 
 # Bytes of one article. Of 1,667 real ones the largest has 0.5 MB; a tree takes up to 40 times the bytes in memory.
 ARTICLE_LIMIT = 16 << 20

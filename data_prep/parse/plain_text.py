@@ -33,14 +33,18 @@ def plain_text(element: _Element | None) -> str:
     """The text of an element on one line; empty when there is none.
 
     Raises:
-        Refused: an entity stands in the text that the file does not define: what it stood for cannot be known.
+        Refused: an entity stands in the text that the file does not define: what it stood for cannot be known; or
+            elements lie deeper in each other than Python can follow.
     """
     if element is None:
         return ""
     if len(element) == 0:
         return normalise(element.text or "")
     parts: list[str] = []
-    _walk(element, parts)
+    try:
+        _walk(element, parts)
+    except RecursionError:
+        raise Refused("elements of a text lie too deep in each other") from None
     return normalise("".join(parts))
 
 

@@ -4,44 +4,33 @@ A file is used whole or not at all. It is refused when it is not PubMed XML in U
 declarations of its own (NLM's never does; entity bombs and external entities live there), when it is truncated or not
 well-formed, or when one record is larger than any of NLM's could be. No DTD or entity is ever loaded or expanded.
 
-All bytes go through libxml2 without a tree being built, which costs a third of building one and settles whether the
-file is well-formed. Then the file is cut at its records, and each is read from its bytes (``pubmed_bytes``) or, when
-it is written in an unusual way, from its tree (``pubmed_tree``). From the first place on where the file cannot be cut
-with certainty (a comment, say), all of it is read as a tree: ``_read_as_tree``.
+A compiled loop goes over all bytes (``pubmed_scan``): it settles whether the file is well-formed, and where the records
+and their parts lie. Each record is then read from its bytes (``pubmed_bytes``) or, when it is written in an unusual
+way, from its tree (``pubmed_tree``). From the first place on that the loop does not accept (a comment, say, or a
+fault), all of the file is checked by libxml2 and read as a tree: ``_read_as_tree``. So is the end of every file.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 from isal import igzip, isal_zlib
 from lxml import etree
 
+from data_prep.parse.prolog import FULL_TEXT_ROOTS, PROLOG, PUBMED_ROOTS
 from data_prep.parse.pubmed_bytes import Unusual, read_record
 from data_prep.parse.pubmed_record import AbstractRules, Deletion, Record
+from data_prep.parse.pubmed_scan import FULL, MORE, RECORD, Scanner
 from data_prep.parse.pubmed_tree import SAFE, read_child, refuse_fatal, tree_of
 from data_prep.parse.refusal import Refused, Unreadable
 
-CHUNK = 1 << 16  # bytes of XML given to the parser at a time; malloc takes and returns larger pieces page by page
+CHUNK = 1 << 18  # bytes of XML scanned at a time: they and what is made of them stay in the processor's cache
 HEAD = 1 << 16  # the declaration, the document type and the root must lie in so many bytes
 RECORD_LIMIT = 64 << 20  # bytes between two ends of records; the largest real ones are below 2 MB
-ROOTS = ("PubmedArticleSet", "PubmedBookArticleSet", "MedlineCitationSet")  # the last until 2016
-FULL_TEXT_ROOTS = ("article", "articles", "pmc-articleset")
-PROLOG = re.compile(
-    rb"""\s* (?:<\?xml\s (?P<declaration>[^>]*) \?>)? (?:\s | <!--.*?--> | <\?.*?\?>)*
-    (?P<doctype><!DOCTYPE \s+ [\w:.-]+ \s* (?:PUBLIC \s+ (?:"[^"]*"|'[^']*') \s* (?:"[^"]*"|'[^']*')
-        | SYSTEM \s+ (?:"[^"]*"|'[^']*'))? \s* (?:(?P<subset>\[)|>))?
-    (?:\s | <!--.*?--> | <\?.*?\?>)* (?:<(?P<root>[A-Za-z_][\w:.-]*) [\s/>])?""",
-    re.X | re.S,
-)
 BOM = b"\xef\xbb\xbf"
-CHILD = re.compile(rb"""\s*+(<([A-Za-z]++)(?:[^<>"'/]++|"[^"<]*+"|'[^'<]*+')*+>)""")
 CHILDREN = ("PubmedArticle", "PubmedBookArticle", "MedlineCitation", "DeleteCitation")
-WITH_BYTE_FORM = (b"PubmedArticle", b"MedlineCitation")
-Form = Callable[[bytes, Iterator[bytes], AbstractRules], Iterator[Record | Deletion]]
+Form = Callable[[bytes, bytes, IO[bytes], AbstractRules], Iterator[Record | Deletion]]
 STRICT: dict[str, Any] = {"resolve_entities": False, "no_network": True, "load_dtd": False, "huge_tree": True}
 
 
@@ -59,7 +48,7 @@ def read_pubmed(path: str | Path, rules: AbstractRules = DEFAULT_RULES) -> Itera
 
 def read_pubmed_as_tree(path: str | Path, rules: AbstractRules = DEFAULT_RULES) -> Iterator[Record | Deletion]:
     """The same, slower, without a byte being looked at outside a tree: what ``read_pubmed`` is measured against."""
-    return _read(path, rules, lambda opening, chunks, rules: _read_as_tree(chunks, rules))
+    return _read(path, rules, lambda opening, head, file, rules: _read_as_tree(head, file, rules))
 
 
 def _read(path: str | Path, rules: AbstractRules, form: Form) -> Iterator[Record | Deletion]:
@@ -87,9 +76,8 @@ def _open(path: str | Path) -> IO[bytes]:
 def _records(file: IO[bytes], rules: AbstractRules, form: Form) -> Iterator[Record | Deletion]:
     head = file.read(HEAD)
     opening = _opening(head)
-    chunks = _checked(head, file)
     found = False
-    for record in _read_as_tree(chunks, rules) if opening is None else form(opening, chunks, rules):
+    for record in _read_as_tree(head, file, rules) if opening is None else form(opening, head, file, rules):
         found = found or isinstance(record, Deletion) or not record.kind.startswith("unknown:")
         yield record
     if not found:
@@ -110,8 +98,8 @@ def _opening(head: bytes) -> bytes | None:
     root = (match["root"] or b"").decode("ascii", "replace")
     if root.rpartition(":")[2] in FULL_TEXT_ROOTS:
         raise Refused(f"not PubMed XML: its root is {root}, that of full text: give it as pmc=")
-    if root not in ROOTS:
-        raise Refused(f"not PubMed XML: its root is {root or 'not to be found'}, not one of {', '.join(ROOTS)}")
+    if root not in PUBMED_ROOTS:
+        raise Refused(f"not PubMed XML: its root is {root or 'not to be found'}, not one of {', '.join(PUBMED_ROOTS)}")
     if (encoding and encoding[1].lower() != b"utf-8") or not match[0].endswith(b">"):
         return None
     return head[: head.index(match[0]) + len(match[0])]
@@ -140,69 +128,38 @@ def _checked(head: bytes, file: IO[bytes]) -> Iterator[bytes]:
     parser.close()
 
 
-def _read_as_bytes(opening: bytes, chunks: Iterator[bytes], rules: AbstractRules) -> Iterator[Record | Deletion]:
-    """Cut the file at the children of its root: from a start tag to the first end tag of that name."""
-    ending = b"</" + opening[opening.rindex(b"<") + 1 :]
-    end_of_root = re.compile(rb"\s*+" + ending)
-    data, at, searched, checked = bytearray(), len(opening), 0, len(opening)
-    for chunk in chunks:
-        data += chunk
-        certain = _has_plain_tags_only(data, checked)
-        while certain and (child := CHILD.match(data, at)):
-            name = child[2]
-            end_tag = b"</" + name + b">"
-            end = data.find(end_tag, max(child.end(), searched))
-            if end < 0:  # it ends in a later chunk
-                searched = max(len(data) - len(end_tag), 0)
-                break
-            piece = bytes(data[child.start(1) : end + len(end_tag)])
-            record = _read_from_bytes(piece, rules) if name in WITH_BYTE_FORM else None
-            if record is not None:
-                yield record
-            elif piece.count(b"<" + name) == 1:
-                for element in tree_of(opening + piece + ending):
+def _read_as_bytes(opening: bytes, head: bytes, file: IO[bytes], rules: AbstractRules) -> Iterator[Record | Deletion]:
+    """Record after record, as far as the scan goes; then what is left."""
+    root = opening[opening.rindex(b"<") + 1 : -1]
+    ending = b"</" + root + b">"
+    scanner = Scanner(root)
+    data, at = head + b"\0", len(opening)
+    while True:
+        found = scanner.scan(data, at)
+        for row in found.rows:
+            try:
+                yield read_record(data, row, found.sections, rules)
+            except Unusual:
+                begin, end, _ = row[RECORD]
+                for element in tree_of(opening + data[begin:end] + ending):
                     yield from read_child(element, rules)
-            else:  # perhaps one inside another, and the end tag is the inner one's
-                certain = False
-                break
-            at = end + len(end_tag)
-        else:
-            certain = certain and (data.find(b">", at) < 0 or end_of_root.match(data, at) is not None)
-        if not certain:
-            yield from _read_as_tree(chain((opening + data[at:],), chunks), rules)
-            return
-        del data[:at]
-        at, searched, checked = 0, max(searched - at, 0), max(len(data) - 1, 0)
+        data, at = data[found.at :], 0
+        if found.ended == FULL:
+            continue
         if len(data) > RECORD_LIMIT:
             raise Refused(f"more than {RECORD_LIMIT >> 20} MB without the end of a record")
-    if end_of_root.match(data) is None:
-        yield from _read_as_tree((opening + data,), rules)
+        chunk = file.read(max(CHUNK, len(data))) if found.ended == MORE else b""
+        if not chunk:
+            break
+        data = data[:-1] + chunk + b"\0"
+    yield from _read_as_tree(opening + data[:-1], file, rules)
 
 
-def _has_plain_tags_only(data: bytearray, begin: int) -> bool:
-    """Whether there is no comment, processing instruction or CDATA section, and no space before a tag's end."""
-    for mark in (b"!", b"?"):
-        at = data.find(mark, begin)
-        while at >= 0:
-            if at > begin and data[at - 1] == ord("<"):
-                return False
-            at = data.find(mark, at + 1)
-    codes = np.frombuffer(data, dtype=np.uint8, offset=begin)
-    return not ((codes[1:] == ord(">")) & (codes[:-1] <= ord(" "))).any()
-
-
-def _read_from_bytes(piece: bytes, rules: AbstractRules) -> Record | None:
-    try:
-        return read_record(piece, rules)
-    except (Unusual, ValueError, OverflowError):  # the last two: not UTF-8, or no character's number; see _checked
-        return None
-
-
-def _read_as_tree(chunks: Iterable[bytes], rules: AbstractRules) -> Iterator[Record | Deletion]:
-    """The same from a tree of which a few records are held at a time; for chunks of a file that is well-formed."""
+def _read_as_tree(head: bytes, file: IO[bytes], rules: AbstractRules) -> Iterator[Record | Deletion]:
+    """The same from a tree of which a few records are held at a time; ``head`` is what stands before the file."""
     parser = etree.XMLPullParser(events=("end",), tag=CHILDREN, **SAFE)
     since_record = 0
-    for chunk in chunks:
+    for chunk in _checked(head, file):
         parser.feed(chunk)
         since_record += len(chunk)
         for _, element in parser.read_events():

@@ -4,6 +4,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +163,16 @@ def _write(
 
 
 def _citations(rows: list[Record | Deletion]) -> pa.Table:
-    columns: dict[str, list[Any]] = {name: [getattr(row, name, None) for row in rows] for name in PUBMED.names}
-    columns["kind"] = [kind or "deletion" for kind in columns["kind"]]
-    return pa.table(columns, schema=PUBMED)
+    columns = zip(*(_of_record(row) if isinstance(row, Record) else _of_deletion(row) for row in rows), strict=True)
+    return pa.table([list(column) for column in columns], schema=PUBMED)
+
+
+_of_record = attrgetter(*PUBMED.names)
+
+
+def _of_deletion(row: Deletion) -> tuple[Any, ...]:
+    given = {"kind": "deletion", "pmid": row.pmid, "version": row.version}
+    return tuple(given.get(name) for name in PUBMED.names)
 
 
 def _articles(rows: list[Article]) -> pa.Table:

@@ -21,7 +21,6 @@ from data_prep.documents import DROPPED
 from data_prep.download.stage import input_place, pmc_place
 from data_prep.parse.article_files import read_articles, read_loose
 from data_prep.parse.numbering import doubts
-from data_prep.parse.pubmed import read_pubmed
 from data_prep.parse.pubmed_record import AbstractRules
 from data_prep.parse.refusal import Refused, Unreadable
 from data_prep.parse.rows import Counts, write_articles, write_citations
@@ -190,6 +189,8 @@ def parse_file(task: ParseTask) -> Parsed:
 
 def _write(task: ParseTask, fetched: "_Fetched", passed_over: Counter[str], aside: Path) -> Counts:
     if isinstance(task.settings, ParsePubmed):
+        from data_prep.parse.pubmed import read_pubmed  # loads numba, half a second: for whoever reads, not for all
+
         rules = AbstractRules(**task.settings.model_dump())
         return write_citations(read_pubmed(fetched.files[0][1], rules), aside)
     if task.source.members:
