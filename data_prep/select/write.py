@@ -23,6 +23,9 @@ from data_prep.select.reasons import CODES, IS_DELETION, KEPT, NAMES, REASONS
 NAMING: dict[str, list[str]] = {"pubmed": ["pmid"], "pmc": ["pmcid", "doi"]}
 PLACES: dict[str, list[str]] = {"pubmed": [], "pmc": ["place", "detail"]}
 
+# Columns with the same values again and again. A dictionary of the others would be built only to be given up.
+REPEATED = ["source", "language", "license", "journal", "types.list.element", "source_file"]
+
 
 @dataclass(frozen=True)
 class WriteTask:
@@ -64,7 +67,9 @@ def _write_documents(task: WriteTask, kept: NDArray[np.bool_]) -> None:
     )
     with (
         write_aside(task.documents / f"{file.part}.parquet") as aside,
-        pq.ParquetWriter(aside, DOCUMENT_SCHEMA, compression="zstd", compression_level=1) as writer,
+        pq.ParquetWriter(
+            aside, DOCUMENT_SCHEMA, compression="zstd", compression_level=1, use_dictionary=REPEATED
+        ) as writer,
     ):
         first = 0
         for batch in read_columns(file.rows, rules.TO_WRITE, ROWS[file.source]):
