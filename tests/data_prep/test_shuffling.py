@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +51,7 @@ def test_every_token_lands_where_the_layout_says(
     for part in range(len(DOCUMENTS)):
         gather(GatherTask(tmp_path / f"{part}.ids.npy", tmp_path / "layout", part))
     for bounds in ([0, layout.sequences], [0, 1, 2, 9, layout.sequences - 1, layout.sequences]):
-        shards = [
-            cut(tmp_path / "layout", first, last, LENGTH, EOS)
-            for first, last in zip(bounds[:-1], bounds[1:], strict=True)
-        ]
+        shards = [cut(tmp_path / "layout", first, last, LENGTH, EOS) for first, last in pairwise(bounds)]
         assert np.array_equal(np.concatenate(shards).ravel(), expected[: layout.sequences * LENGTH])
     sizes = [gathered_path(tmp_path / "layout", part).stat().st_size for part in range(len(DOCUMENTS))]
     assert sum(sizes) == 2 * sum(len(texts[row]) for row in set(layout.document.tolist())) and sizes[1] == 0
@@ -62,7 +60,8 @@ def test_every_token_lands_where_the_layout_says(
 def test_no_copy_leaves_its_arrays(tmp_path: Path) -> None:
     if os.environ.get(CHECK):  # this very test, in the process that it has started: numba would raise
         with pytest.raises(IndexError):
-            copy_runs(*(np.array([1], dtype=kind) for kind in (np.uint16, np.int64, np.int32, np.uint16, np.int64)))
+            one = np.ones(1, dtype=np.int64)
+            copy_runs(one.astype(np.uint16), one, one.astype(np.int32), one.astype(np.uint16), one)
         return
     environment = os.environ | {CHECK: "1", "NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
