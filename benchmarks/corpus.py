@@ -5,8 +5,8 @@ The input is made from real PubMed records (``--source``; see citations.py), in 
 pipeline   CPU-seconds of the stages parse, select and shards over four files with one process, and of the plain way
            over the first of them with the same tokenizer (its cost grows with the records alone; a worker's first file
            costs ours more than the others); each in a process of its own, whose imports are not counted (ours: a small
-           run goes before). Ours does more: versions, deletions, duplicates, near duplicates, quality rules,
-           boilerplate, ledger, hashes.
+           run goes before). What is in no stage (to read the configuration, to look at the input) is in the sum. Ours
+           does more: versions, deletions, duplicates, near duplicates, quality rules, boilerplate, ledger, hashes.
 workers    wall seconds of one command that runs these stages over sixteen files, with one worker and with two, rounds
            in turn. The workers' start and end are in them, the training of the tokenizer, which is one task, is not.
            Sixteen files because NLM's baseline has 1,334: what a worker does once (start, load the tokenizer, meet
@@ -31,6 +31,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def workers(write: Write, folder: Path) -> dict[str, Any]:
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(ROUNDS):
         for count in seconds:
-            seconds[count].append(_in_process(_wall, folder / "in", folder / "out", count))
+            seconds[count].append(_in_process(_ours, folder / "in", folder / "out", "pubmed", count, False)["wall"])
             shutil.rmtree(folder / "out")
     ratio = min(seconds[1]) / min(seconds[2])
     return {
@@ -188,33 +189,33 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     return function(*arguments)
 
 
-def _ours(source: Path, out: Path, kind: str = "pubmed") -> dict[str, Any]:
-    """CPU of this process, which does the work itself."""
-    from data_prep.pipeline import run
+def _ours(source: Path, out: Path, kind: str = "pubmed", count: int = 1, warm: bool = True) -> dict[str, Any]:
+    """Seconds of one command over all stages but for the tokenizer's: of CPU, with one worker, and of wall time."""
+    from data_prep import pipeline
 
-    for stage in STAGES[:-1]:
-        run(YAML, [*_arguments(kind, "sample", out / "warm", 1, stage), SMALLER])
-    seconds: dict[str, float] = {}
-    for stage in STAGES[:-1]:
-        before = time.process_time()
-        run(YAML, [*_arguments(kind, source, out, 1, stage), SMALLER])
-        seconds[stage] = time.process_time() - before
-    seconds.pop("tokenizer")  # the plain way is given this one
+    if warm:
+        pipeline.run(YAML, [*_arguments(kind, "sample", out / "warm", 1, *STAGES[:-1]), SMALLER])
+    cpu: dict[str, float] = {}
+    wall: dict[str, float] = {}
+    for name, stage in pipeline.STAGES.items():
+        pipeline.STAGES[name] = replace(stage, run=partial(_timed, stage.run, name, cpu, wall))
+    command = [*_arguments(kind, source, out, count, *STAGES[:-1]), SMALLER]
+    _timed(partial(pipeline.run, YAML), "all", cpu, wall, command)
     card = json.loads((out / "mds" / "card.json").read_text())
     return {
-        "cpu": sum(seconds.values()), "stages": seconds, "documents": card["documents"], "tokens": card["tokens"]
-    }  # fmt: skip
+        "cpu": cpu["all"] - cpu["tokenizer"],  # the plain way is given this tokenizer
+        "wall": wall["all"] - wall["tokenizer"],
+        "stages": {name: cpu[name] for name in ("parse", "select", "shards")},
+        "documents": card["documents"],
+        "tokens": card["tokens"],
+    }
 
 
-def _wall(source: Path, out: Path, count: int) -> float:
-    """Of one command over all stages, without the training of the tokenizer."""
-    from data_prep.pipeline import run
-
-    start = time.time()
-    run(YAML, [*_arguments("pubmed", source, out, count, "parse"), *STAGES[1:-1], SMALLER])
-    end = time.time()
-    done = {stage: (out / "work" / "done" / f"{stage}.json").stat().st_mtime for stage in STAGES[:-1]}
-    return end - start - (done["tokenizer"] - done["select"])
+def _timed(function: Callable[[Any], Any], name: str, cpu: dict[str, float], wall: dict[str, float], given: Any) -> Any:
+    before, start = time.process_time(), time.monotonic()
+    result = function(given)
+    cpu[name], wall[name] = time.process_time() - before, time.monotonic() - start
+    return result
 
 
 def _peaks(kind: str, source: Path, out: Path) -> dict[str, int]:
@@ -228,12 +229,12 @@ def _peak(arguments: list[str]) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _arguments(kind: str, source: Path | str, out: Path, count: int, stage: str) -> list[str]:
-    """One stage over one kind of input; the input itself, which needs no download, is looked at first."""
+def _arguments(kind: str, source: Path | str, out: Path, count: int, *stages: str) -> list[str]:
+    """Stages over one kind of input; the input itself, which needs no download, is looked at first."""
     other = {"pubmed": "pmc", "pmc": "pubmed"}[kind]
     return [
         f"{kind}={source}", f"{other}=null", f"tokenizer.train_on=[{kind}]", f"out={out}", f"executor.workers={count}",
-        "download", stage,
+        "download", *stages,
     ]  # fmt: skip
 
 
