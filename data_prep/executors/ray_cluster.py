@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from base.errors import UserError
 from data_prep.executors.attempt import Outcome, attempt
-from data_prep.executors.local import keep_to_one_cpu
+from data_prep.executors.local import prepare_for_tasks
 from data_prep.executors.places import Places
 
 T = TypeVar("T")
@@ -176,7 +176,7 @@ def _make_ready(setting: Setting) -> None:
     os.chdir(setting.places.here)
     os.environ.update(setting.environment)
     sys.path += [path for path in setting.paths if path not in sys.path]
-    keep_to_one_cpu()
+    prepare_for_tasks()
     threading.Thread(target=_end_when_replaced, args=(setting.places,), daemon=True).start()
     _ready_for = setting
 

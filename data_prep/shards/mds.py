@@ -64,7 +64,7 @@ def encode_shard(
     begin = 4 + 4 * (samples + 1) + len(text)
     offsets = begin + 2 * length * np.arange(samples + 1, dtype=np.int64)
     assert offsets[-1] <= size_limit, (samples, length, size_limit)
-    raw = b"".join((np.uint32(samples).tobytes(), offsets.astype(np.uint32).tobytes(), text, sequences.tobytes()))
+    raw = b"".join((np.uint32(samples).tobytes(), offsets.astype(np.uint32).tobytes(), text, sequences.data))
     basename = f"shard.{number:05d}.mds"
     entry = described | {"samples": samples, "raw_data": _file(raw, basename, hashes), "zip_data": None}
     if compression is None:

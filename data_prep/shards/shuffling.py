@@ -18,6 +18,8 @@ from base.storage import write_aside
 from data_prep.shards.packing import Layout
 from data_prep.shards.tokenise import TOKEN
 
+COPIED = 4 << 20  # tokens at a time
+
 
 def save_layout(layout: Layout, folder: Path, length: NDArray[np.int32], documents: Sequence[int]) -> None:
     """Write for :func:`gather` and :func:`cut` where the tokens of each piece come from and go to.
@@ -62,15 +64,22 @@ def gathered_path(layout: Path, part: int) -> Path:
 
 def gather(task: GatherTask) -> None:
     """First pass: copy the pieces of one file that belong to a split into the order of the stream."""
+    from data_prep.shards.copying import copy_runs
+
     bounds = np.load(task.layout / "gather_bounds.npy", mmap_mode="r")
     rows = slice(int(bounds[task.part]), int(bounds[task.part + 1]))
-    begin, tokens = (
-        np.load(task.layout / f"gather_{name}.npy", mmap_mode="r")[rows].tolist() for name in ("begin", "tokens")
-    )
-    ids = np.asarray(np.load(task.ids, mmap_mode="r"))
-    with write_aside(gathered_path(task.layout, task.part)) as aside, open(aside, "wb", buffering=1 << 20) as file:
-        for at, number in zip(begin, tokens, strict=True):
-            file.write(ids[at : at + number].data)
+    begin, tokens = (np.load(task.layout / f"gather_{name}.npy", mmap_mode="r")[rows] for name in ("begin", "tokens"))
+    ends = np.cumsum(tokens, dtype=np.int64)
+    ids = np.load(task.ids, mmap_mode="c")
+    with write_aside(gathered_path(task.layout, task.part)) as aside, open(aside, "wb") as file:
+        first = before = 0
+        while first < len(ends):  # some pieces at a time, or one large one
+            last = max(first + 1, int(np.searchsorted(ends, before + COPIED, side="right")))
+            length = np.array(tokens[first:last])
+            stream = np.empty(int(ends[last - 1]) - before, dtype=TOKEN)
+            copy_runs(ids, np.array(begin[first:last]), length, stream, ends[first:last] - length - before)
+            file.write(stream.data)
+            first, before = last, int(ends[last - 1])
 
 
 def cut(folder: Path, first: int, last: int, sequence_length: int, end_of_text: int) -> NDArray[np.uint16]:
@@ -79,6 +88,8 @@ def cut(folder: Path, first: int, last: int, sequence_length: int, end_of_text: 
     Returns:
         uint16[last - first, sequence_length]
     """
+    from data_prep.shards.copying import copy_runs
+
     start, source, tokens = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("start", "source", "tokens"))
     parts = np.load(folder / "parts.npy")
     origin, end = first * sequence_length, last * sequence_length
@@ -89,6 +100,7 @@ def cut(folder: Path, first: int, last: int, sequence_length: int, end_of_text: 
     order = np.flatnonzero(left < right)
     order = order[np.argsort(source[pieces][order], kind="stable")]
     left, right, begin = left[order], right[order], (source[pieces] + early)[order]
+    length = (right - left).astype(np.int32)
     part = np.searchsorted(parts, begin, side="right") - 1
     stream = np.full(end - origin, end_of_text, dtype=TOKEN)
     for low, high in pairwise(np.flatnonzero(np.diff(part, prepend=-1, append=-1)).tolist()):
@@ -96,8 +108,5 @@ def cut(folder: Path, first: int, last: int, sequence_length: int, end_of_text: 
         run = int(begin[high - 1] + right[high - 1] - left[high - 1]) - base
         path, offset = gathered_path(folder, number), (base - int(parts[number])) * TOKEN().itemsize
         ids = np.fromfile(path, TOKEN, run, offset=offset)
-        for at, to, until in zip(
-            (begin[low:high] - base).tolist(), left[low:high].tolist(), right[low:high].tolist(), strict=True
-        ):
-            stream[to:until] = ids[at : at + until - to]
+        copy_runs(ids, begin[low:high] - base, length[low:high], stream, left[low:high])
     return stream.reshape(-1, sequence_length)

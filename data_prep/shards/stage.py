@@ -8,7 +8,6 @@ same with each, and so are the bytes of ``card.json``.
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from base.progress import progress, say
-from base.storage import sha256, write_aside
-from data_prep.documents import DOCUMENTS, document_keys, parts, read_columns
+from base.storage import sha256
+from data_prep.documents import DOCUMENTS, parts
 from data_prep.schema import shard_room
 from data_prep.shards.doc_ids import DOC_IDS, write_doc_ids
 from data_prep.shards.packing import SPLITS, Layout, lay_out, shuffled, split_documents
 from data_prep.shards.shuffling import GatherTask, gather, gathered_path, save_layout
-from data_prep.shards.tokenise import how_tokenised, ids_path, lengths_path, tokenise
+from data_prep.shards.tokenise import how_tokenised, ids_path, keys_path, lengths_path, tokenise
 from data_prep.shards.writing import ShardTask, place_shard, shard_entry, write_shard
 from data_prep.stage import Job, Stage, digest, discard, versions
+from data_prep.tokenizer.encoding import read_vocabulary
 from data_prep.tokenizer.stage import FOLDER as TOKENIZER
-from data_prep.tokenizer.training import END_OF_TEXT, load_tokenizer
+from data_prep.tokenizer.training import END_OF_TEXT
 
 VERSION = 3
+TOKENS = 2  # which files lie in the folder of ids
 FOLDER, CARD = "mds", "card.json"
 
 
@@ -37,9 +38,9 @@ def run(job: Job) -> dict[str, Any]:
     """Tokenise, lay out, shuffle, write the shards, put them together."""
     settings = job.configuration.shards
     tokenizer_hash = sha256(job.local / TOKENIZER / "tokenizer.json")
-    tokens = tokenise(job, digest([*_rules(), job.marker("select")["key"], tokenizer_hash]))
-    tokenizer = load_tokenizer(job.local / TOKENIZER)
-    eos = tokenizer.token_to_id(END_OF_TEXT)
+    tokens = tokenise(job, digest([*_rules(), TOKENS, job.marker("select")["key"], tokenizer_hash]))
+    vocabulary = read_vocabulary(job.local / TOKENIZER)
+    eos = vocabulary[END_OF_TEXT]
     work = job.work / f"shards-{digest([tokens.name, settings.model_dump()])}"
     _remove_others(work)
 
@@ -67,7 +68,7 @@ def run(job: Job) -> dict[str, Any]:
         for index, _ in job.executor.map(write_shard, waiting):
             advance(waiting[index].last - waiting[index].first)
 
-    card = _card(job, layouts, tokenizer_hash, tokenizer.get_vocab_size(), eos, added)
+    card = _card(job, layouts, tokenizer_hash, len(vocabulary), eos, added)
     with job.building(FOLDER) as folder:
         identifiers = _identifiers(part_files)
         for split, layout in layouts.items():
@@ -96,30 +97,10 @@ def _said_of_tokenising(how: dict[str, Any]) -> str:
     return f"tokenised {engines}{compared}"
 
 
-@dataclass(frozen=True)
-class KeysTask:
-    """One file of documents, and where the hashes of its ids go."""
-
-    part: Path
-    target: Path
-
-
-def write_keys(task: KeysTask) -> None:
-    """Hash the ids of one file of documents."""
-    names = (name for batch in read_columns(task.part, ["id"], rows=10_000) for name in batch["id"].to_pylist())
-    with write_aside(task.target) as aside, open(aside, "wb") as file:
-        np.save(file, document_keys(names))
-
-
 def _layouts(job: Job, tokens: Path, part_files: list[Path], work: Path) -> tuple[dict[str, Layout], int]:
     """Lay out each split and save that for the workers; also how many documents were added to val."""
     settings = job.configuration.shards
-    tasks = [KeysTask(part, work / "keys" / f"{part.stem}.npy") for part in part_files]
-    waiting = [task for task in tasks if not task.target.exists()]
-    with progress("shards, hash the ids", len(waiting), "files") as advance:
-        for _ in job.executor.map(write_keys, waiting):
-            advance(1)
-    keys = np.concatenate([np.load(task.target) for task in tasks])
+    keys = np.concatenate([np.load(keys_path(tokens, part)) for part in part_files])
     lengths = [np.load(lengths_path(tokens, part)) for part in part_files]
     length = np.concatenate(lengths)
     separated = length + np.int32(settings.packing != "concat")

@@ -1,7 +1,8 @@
 """Documents → token ids, one file of ids for each file of documents, in ``work/tokens-KEY/``.
 
-For ``documents/NAME.parquet``: ``NAME.ids.npy``, uint16, all documents end to end, no separators; ``NAME.json``, with
-what and how it was done (:class:`Tokenised`); written last, ``NAME.lengths.npy``, int32, one entry a document.
+For ``documents/NAME.parquet``: ``NAME.ids.npy``, uint16, all documents end to end, no separators; ``NAME.keys.npy``, by
+which documents are split and ordered (:func:`data_prep.documents.document_keys`); ``NAME.json``, with what and how it
+was done (:class:`Tokenised`); written last, ``NAME.lengths.npy``, int32, one entry a document.
 
 The ids are those of Hugging Face's ``tokenizers``, whatever the engine. A sample of each file is encoded with that as
 well; if one document differs, the whole file is done with it, and the run says so.
@@ -22,16 +23,16 @@ from numpy.typing import NDArray
 from base.errors import UserError
 from base.progress import progress, say
 from base.storage import sha256, write_aside, write_bytes
-from data_prep.documents import DOCUMENTS, parts, read_columns
+from data_prep.documents import DOCUMENTS, document_keys, parts, read_columns
 from data_prep.stage import Job, discard
 from data_prep.tokenizer.encoding import Encoder, Reference, load_encoders
 from data_prep.tokenizer.stage import FOLDER
 
 TOKEN = np.uint16
 LARGEST = np.iinfo(TOKEN).max
-ROWS = 500  # read at a time
-BATCH = 8 << 20  # bytes of text encoded at a time
-SAMPLE = "00"  # documents whose sha256 begins so are compared with the reference: one in 256, whatever the corpus
+ROWS = 1000  # read at a time
+BATCH = 8 << 20  # bytes of text encoded at a time: gigatoken's results cost by the batch
+SAMPLE = 256  # one document in so many is compared with the reference, chosen by its key, whatever the corpus
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,11 @@ def lengths_path(folder: Path, part: Path) -> Path:
     return folder / f"{part.stem}.lengths.npy"
 
 
+def keys_path(folder: Path, part: Path) -> Path:
+    """Where the keys of its documents lie."""
+    return folder / f"{part.stem}.keys.npy"
+
+
 def _lengths(task: TokeniseTask) -> Path:
     return lengths_path(task.folder, task.part)
 
@@ -128,25 +134,34 @@ def tokenise_part(task: TokeniseTask) -> Tokenised:
 
 def _write(task: TokeniseTask, encoder: Encoder, reference: Reference | None, why: str) -> Tokenised:
     """Write the files of a task; a sample is compared with ``reference``, if there is one."""
-    lengths: list[NDArray[np.int32]] = []
+    lengths: list[NDArray[np.int32]] = [np.empty(0, dtype=np.int32)]
+    keys: list[NDArray[np.uint64]] = [document_keys([])]
     compared = tokens = 0
     with write_aside(ids_path(task.folder, task.part)) as aside, open(aside, "wb") as file:
         _write_header(file, 0)
-        for identifiers, texts, digests in _batches(task.part):
+        for identifiers, texts in _batches(task.part):
+            keys.append(document_keys(identifiers.to_pylist()))
             ids, numbers = encoder.encode(texts)
             if reference is not None:
-                compared += _compare(reference, identifiers, texts, digests, ids, numbers, first=not lengths)
-            file.write(ids.astype(TOKEN).tobytes())
+                chosen = keys[-1][:, 1] % SAMPLE == 0
+                chosen[0] |= len(lengths) == 1  # the first of each file
+                compared += _compare(reference, identifiers, texts, np.flatnonzero(chosen), ids, numbers)
+            file.write(ids.astype(TOKEN).data)
             lengths.append(numbers)
             tokens += len(ids)
         file.seek(0)
         _write_header(file, tokens)
-    counted = np.concatenate([np.empty(0, dtype=np.int32), *lengths])
+    counted = np.concatenate(lengths)
     outcome = Tokenised(encoder.engine, why, len(counted), tokens, compared)
     write_bytes(str(_note(task.folder, task.part)), json.dumps(asdict(outcome)).encode())
-    with write_aside(_lengths(task)) as aside, open(aside, "wb") as file:
-        np.save(file, counted)
+    _save(keys_path(task.folder, task.part), np.concatenate(keys))
+    _save(_lengths(task), counted)
     return outcome
+
+
+def _save(path: Path, array: NDArray[np.generic]) -> None:
+    with write_aside(path) as aside, open(aside, "wb") as file:
+        np.save(file, array)
 
 
 def _write_header(file: BinaryIO, tokens: int) -> None:
@@ -155,31 +170,45 @@ def _write_header(file: BinaryIO, tokens: int) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _batches(part: Path) -> Iterator[tuple[pa.Array, pa.Array, pa.Array]]:
-    """Ids, texts and sha256 of documents, at most BATCH bytes of text at a time, or one document."""
-    for batch in read_columns(part, ["id", "text", "sha256"], ROWS):
-        ends = np.cumsum(pc.binary_length(batch["text"]).to_numpy())
-        first = 0
+def _batches(part: Path) -> Iterator[tuple[pa.Array, pa.Array]]:
+    """Ids and texts of documents, at most BATCH bytes of text at a time, or one document."""
+    waiting: list[pa.RecordBatch] = []
+    size = 0
+    for rows, number in _slices(part):
+        if waiting and size + number > BATCH:
+            yield _joined(waiting)
+            waiting, size = [], 0
+        waiting.append(rows)
+        size += number
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> tuple[pa.Array, pa.Array]:
+    ids, texts = (pa.concat_arrays([batch[name] for batch in batches]) for name in ("id", "text"))
+    return ids, texts
+
+
+def _slices(part: Path) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """The rows as they are read, cut where they have more than BATCH bytes of text; with their bytes of text."""
+    for batch in read_columns(part, ["id", "text"], ROWS):
+        ends = np.cumsum(pc.binary_length(batch["text"]).to_numpy(), dtype=np.int64)
+        first = before = 0
         while first < len(ends):
-            begins = ends[first - 1] if first else 0
-            last = max(first + 1, int(np.searchsorted(ends, begins + BATCH, side="right")))
-            rows = batch.slice(first, last - first)
-            yield rows["id"], rows["text"], rows["sha256"]
-            first = last
+            last = max(first + 1, int(np.searchsorted(ends, before + BATCH, side="right")))
+            yield batch.slice(first, last - first), int(ends[last - 1]) - before
+            first, before = last, int(ends[last - 1])
 
 
 def _compare(
-    reference: Reference, identifiers: pa.Array, texts: pa.Array, digests: pa.Array,
-    ids: NDArray[np.uint32], lengths: NDArray[np.int32], first: bool,
+    reference: Reference, identifiers: pa.Array, texts: pa.Array, rows: NDArray[np.int64],
+    ids: NDArray[np.uint32], lengths: NDArray[np.int32],
 ) -> int:  # fmt: skip
-    """Compare the sample with the reference, and the first document of a file; returns how many there were.
+    """Compare some documents with the reference; returns how many.
 
     Raises:
         Unequal: a document has other ids.
     """
-    chosen = np.array(pc.starts_with(digests, SAMPLE))
-    chosen[0] |= first
-    rows = np.flatnonzero(chosen)
     if not len(rows):
         return 0
     expected, numbers = reference.encode(texts.take(pa.array(rows)))

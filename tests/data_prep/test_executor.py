@@ -121,3 +121,17 @@ def test_a_killed_worker_is_told_and_the_next_tasks_have_new_ones() -> None:
         list(executor.map(die, range(4)))
     assert len(list(executor.map(double, range(4)))) == 4
     executor.close()
+
+
+def test_what_workers_say_last_is_not_lost(tmp_path: Path) -> None:
+    script = tmp_path / "say.py"
+    script.write_text(
+        "from data_prep.executors.local import LocalProcesses\n"
+        "if __name__ == '__main__':\n"
+        "    executor = LocalProcesses(2)\n"
+        "    list(executor.map(print, ['one', 'two', 'three']))\n"
+        "    executor.close()\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
+    assert sorted(done.stdout.split()) == ["one", "three", "two"]

@@ -122,8 +122,8 @@ def test_shards_killed_again_and_again_end_with_the_same_bytes(whole: Path, tmp_
         return len(list(out.glob("work/shards-*/*/shard.*.json")))
 
     moments: list[Callable[[], bool]] = [
-        lambda: any(out.glob("work/shards-*/keys/*")),
         lambda: any(out.glob("work/shards-*/train/*.npy")),
+        lambda: any(out.glob("work/shards-*/*/*.gathered")),
         lambda: written() >= 1,
         lambda: any(out.glob("work/shards-*/*/.shard.*.part")) and written() >= 3,
         lambda: written() >= 6,
