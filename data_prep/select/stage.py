@@ -41,7 +41,7 @@ from data_prep.select.reasons import CODES, KEPT
 from data_prep.select.write import WriteTask, Written, make_ledger, write_file
 from data_prep.stage import Job, Stage, digest, discard, remove, versions
 
-VERSION = 5  # raise it when a rule changes
+VERSION = 6  # raise it when a rule changes
 DUPLICATES, CONTAMINATION = "duplicates.json", "contamination.json"
 CONTAMINATED = (CODES["contaminated_ngram"], CODES["contaminated_pmid"])
 BENCHMARKS, KNOWN = "benchmarks.npz", "known_articles.parquet"  # in the folder of what was judged
