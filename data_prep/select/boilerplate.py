@@ -15,7 +15,7 @@ interests        "The authors declare no competing interests.", where to find di
 data_statement   "The data that support the findings of this study are available …", "All relevant data are within …"
 review_form      questions of PLOS's form for reviewers, reviewers' answers, notes on publishing them
 refinement       how SHELX refined a crystal structure: the same sentences in every report
-part_doi         "DOI: http://dx.doi.org/10.7554/eLife.00001.002", behind the abstract and each figure and table of eLife
+part_doi         "DOI: http://dx.doi.org/10.7554/eLife.00001.002", behind abstracts, figures and tables of eLife
 ===============  ======================================================================================================
 """
 
