@@ -46,13 +46,21 @@ def without_citations(text: str) -> str:
     """The line without its marked citations, and without what served an image alone."""
     if PICTURE in text:
         text = LOST_FIRST.sub(r"\1", LOST_BRACKET.sub("", " ".join(text.split())))
-        text = LOST_PICTURE.sub(lambda lost: lost[0].replace(PICTURE, "") if lost["served"] is None else "", text)
+        text = LOST_PICTURE.sub(_without_pictures, text)
     if OPEN not in text:
         return text
     text = SQUARE.sub(GAP, text)
     text = ROUND.sub(GAP, text)
     text = ONE.sub(_kept_if_it_says_something, text)
     return text if GAP not in text else _closed(text.split(GAP))
+
+
+def _without_pictures(lost: re.Match[str]) -> str:
+    """What is left of images side by side: nothing before a mark, else the first mark between them, or their spaces."""
+    if lost["served"] is not None:
+        return ""
+    marks = lost[0].replace(PICTURE, "")
+    return marks if marks.isspace() or not marks else f"{marks.strip()[0]} "
 
 
 def _closed(pieces: list[str]) -> str:

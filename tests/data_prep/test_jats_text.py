@@ -173,6 +173,7 @@ TEX = "<tex-math>\\documentclass{minimal}\\begin{document}$$y^2$$\\end{document}
         ("the rate, <inline-formula><inline-graphic/></inline-formula>, is", "the rate, is"),
         ("of <inline-formula><inline-graphic/></inline-formula> <inline-graphic/> . Then", "of. Then"),
         ("where <inline-graphic/>, <inline-graphic/>, and <inline-graphic/> are", "where, and are"),
+        ("any <inline-graphic/>, <inline-graphic/> restricted to", "any, restricted to"),
         ("the rates (<inline-graphic/>, <inline-graphic/> and <inline-graphic/>) are", "the rates are"),
         ("one (or <inline-graphic/>), two (<inline-graphic/>; n = 5)", "one, two (n = 5)"),
         ("<inline-graphic/>: rate. Then", "rate. Then"),

@@ -46,7 +46,7 @@ def launch(out: Path, *arguments: str) -> "subprocess.Popen[str]":
 def test_a_wrong_folder_is_told_before_anything_is_fetched(tmp_path: Path, places: tuple[str, str], said: str) -> None:
     (tmp_path / "empty").mkdir()
     pubmed, pmc = (place if place in ("ncbi", "pmc-oa") else f"{tmp_path / place}" for place in places)
-    nowhere = ("download.pubmed.urls=[http://127.0.0.1:9/]", "download.pmc.endpoint=http://127.0.0.1:9")
+    nowhere = ("download.pubmed.urls=[http://127.0.0.1:9/baseline/]", "download.pmc.endpoint=http://127.0.0.1:9")
     with pytest.raises(UserError, match=said):
         prepare(pubmed, tmp_path / "out", f"pmc={pmc}", *nowhere)
 
