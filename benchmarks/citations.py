@@ -21,7 +21,10 @@ from data_prep.parse.sources import find_sources
 RECORD = re.compile(rb"<PubmedArticle>.*?</PubmedArticle>", re.S)
 TEXT = re.compile(rb"(<(?:AbstractText|ArticleTitle)(?: [^>]*)?>)([^<]+)")
 PMID = re.compile(rb"(<MedlineCitation[^>]*>\s*<PMID[^>]*>)\d+")
-HEAD = b'<?xml version="1.0" encoding="utf-8"?>\n<PubmedArticleSet>\n'
+HEAD = (
+    b'<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD PubMedArticle, 1st '
+    b'January 2025//EN" "https://dtd.nlm.nih.gov/ncbi/pubmed/out/pubmed_250101.dtd">\n<PubmedArticleSet>\n'
+)
 A_FILE = 30_000  # citations, as NLM's
 LONG = 200  # characters of a line that counts as a text
 
@@ -38,7 +41,7 @@ def write_citations(
         UserError: ``source`` holds no records with the root of today.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    originals = list(_records(source))
+    originals = list(originals_of(source))
     if not originals:
         raise UserError(f"{source}: holds no <PubmedArticle>")
     random = Random(17)
@@ -58,7 +61,8 @@ def write_citations(
     return paths
 
 
-def _records(source: str) -> Iterator[bytes]:
+def originals_of(source: str) -> Iterator[bytes]:
+    """The records with the root of today, in all PubMed files of a place."""
     for found in find_sources(source):
         data = Path(found.location).read_bytes()
         yield from RECORD.findall(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)

@@ -4,8 +4,8 @@
   recipe_tree    the same with every record read from a tree: the plain form, which the byte form must equal
   pubmed_parser  `parse_medline_xml` with its defaults (version 0.5.1), the dictionaries made and dropped
 
-The file is made of the real citations in --source (any folder of PubMed files), repeated under new PMIDs, with the
-document type and compression of NLM's; without --source, of generated ones. The three take turns in processes of their
+The file is made of the real citations in --source (any folder of PubMed files), repeated as `benchmarks/citations.py`
+does it; without --source, of generated ones. The three take turns in processes of their
 own, and the smallest CPU time of each counts, because the machine may be shared. Growth: recipe alone on files of 1, 4
 and 16 times so many citations; the largest holds as many as one of NLM's and gives the peak memory.
 Bars: recipe at most 100 us a citation, 600 MB, and growth within 10 %.
@@ -14,28 +14,18 @@ Bars: recipe at most 100 us a citation, 600 MB, and growth within 10 %.
 """
 
 import argparse
-import gzip
 import json
-import re
 import subprocess
 import sys
 import tempfile
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from data_prep.parse.sources import find_sources
+from benchmarks.citations import originals_of, write_citations
 
 BARS = {"recipe_us": 100, "peak_mb": 600, "growth": 1.1}
 WAYS = ("recipe", "recipe_tree", "pubmed_parser")
 GROWTH = (1, 4, 16)
-HEAD = (
-    b'<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD PubMedArticle, 1st '
-    b'January 2025//EN" "https://dtd.nlm.nih.gov/ncbi/pubmed/out/pubmed_250101.dtd">\n<PubmedArticleSet>\n'
-)
-CITATION = re.compile(rb"<PubmedArticle>.*?</PubmedArticle>", re.S)
-OLD_CITATION = re.compile(rb"<MedlineCitation .*?</MedlineCitation>", re.S)
-PMID = re.compile(rb"(<PMID[^>]*>)\d+")
 
 
 def measure(arguments: list[str]) -> dict[str, Any]:
@@ -50,8 +40,10 @@ def measure(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each way")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        citations = _citations(given.source, Path(folder))
-        files = [_write(Path(folder) / f"{times}.xml.gz", citations, given.citations * times) for times in GROWTH]
+        source = given.source or _sample(Path(folder) / "sample")
+        citations = list(originals_of(source))
+        numbers = [given.citations * times for times in GROWTH]
+        files = [write_citations(source, Path(folder) / f"{one}", one, a_file=one)[0] for one in numbers]
         runs = {way: list[dict[str, float]]() for way in WAYS}
         growing: list[list[dict[str, float]]] = [[] for _ in files]
         for _ in range(given.rounds):
@@ -66,7 +58,7 @@ def measure(arguments: list[str]) -> dict[str, Any]:
     return {
         "distinct_citations": len(citations),
         "xml_bytes_a_citation": round(sum(map(len, citations)) / len(citations)),
-        "citations": [given.citations * times for times in GROWTH],
+        "citations": numbers,
         "gzip_bytes": sizes,
         "us_a_citation": {way: round(value, 1) for way, value in us.items()},
         "pubmed_parser/recipe": round(us["pubmed_parser"] / us["recipe"], 2),
@@ -84,31 +76,13 @@ def measure(arguments: list[str]) -> dict[str, Any]:
     }
 
 
-def _citations(source: str | None, folder: Path) -> list[bytes]:
-    """Every article in the files, each as a PubmedArticle."""
-    if source is None:
-        from data_prep.download.sample import write_sample
-        from data_prep.schema import Sample
+def _sample(folder: Path) -> str:
+    """Generated files, where there are no real ones."""
+    from data_prep.download.sample import write_sample
+    from data_prep.schema import Sample
 
-        write_sample(folder / "sample", Sample())
-        source = str(folder / "sample")
-    found = []
-    for file in find_sources(source):
-        data = Path(file.location).read_bytes()
-        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
-        new = CITATION.findall(data)
-        old = OLD_CITATION.findall(data) if not new else []
-        found += new + [b"<PubmedArticle>\n" + citation + b"\n</PubmedArticle>" for citation in old]
-    return found
-
-
-def _write(path: Path, citations: list[bytes], number: int) -> Path:
-    with gzip.open(path, "wb", compresslevel=6) as file:
-        file.write(HEAD)
-        for pmid, citation in enumerate(islice(cycle(citations), number), 10_000_000):
-            file.write(PMID.sub(rb"\g<1>%d" % pmid, citation, count=1) + b"\n")
-        file.write(b"</PubmedArticleSet>\n")
-    return path
+    write_sample(folder, Sample())
+    return str(folder)
 
 
 def _run(way: str, file: Path) -> dict[str, float]:

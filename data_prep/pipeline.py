@@ -6,7 +6,6 @@ follows from it, and only that. A stage that also makes what others do not read,
 its ``result``, which stands in for its key there.
 """
 
-import errno
 import fcntl
 import json
 import os
@@ -36,7 +35,6 @@ STAGES = {
     stage.name: stage
     for stage in (download.STAGE, parse.STAGE, select.STAGE, tokenizer.STAGE, shards.STAGE, verify.STAGE, card.STAGE)
 }
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run(yaml: str, arguments: Sequence[str]) -> None:
@@ -178,7 +176,7 @@ def _telling_of_full_disks(work: Path) -> Iterator[None]:
     except UserError:
         raise  # names its file already
     except OSError as error:
-        if error.errno in DISK_ERRORS or "No space left" in str(error):
+        if error.errno in storage.ONLY_OF_WRITING or "No space left" in str(error):
             raise storage.disk_error(error.filename or work, error) from error
         raise
     except Exception as error:

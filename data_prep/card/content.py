@@ -110,6 +110,9 @@ def how_it_was_made(facts: Facts) -> Iterable[Block]:
     rows.append(["settings, sha256", f"`{facts['configuration_sha256']}`"])
     rows.append(["documents, sha256 over ids and texts", f"`{facts['sha256']['documents']}`"])
     yield Table(["what", "value"], rows)
+    if inputs["warnings"]:
+        yield Paragraph("What is doubtful about the set of input files:")
+        yield Points([f"{plain(warning)}." for warning in inputs["warnings"]])
     if inputs["refused_files"]:
         yield Paragraph(
             f"{len(inputs['refused_files']):,} input files were damaged. Nothing of them was used, for what a damaged "

@@ -116,6 +116,7 @@ def _inputs(job: Job, ledger: dict[str, Any]) -> dict[str, Any]:
         "given": {name: place if place in WORDS else "files" for name, place in given.items() if place is not None},
         "files": len(ledger["files"]),
         "refused_files": ledger.get("refused_files", []),
+        "warnings": ledger.get("warnings", []),
         "records": ledger["total"]["in"],
         "deletions": sum(ledger.get("deletions", {}).values()),
         "frozen": {

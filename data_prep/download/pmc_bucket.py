@@ -28,7 +28,7 @@ MD5 = re.compile(r"[0-9a-f]{32}")
 FIRST_PAUSE = 0.25  # seconds before the second attempt
 BLOCK = 1 << 20
 ABSENT = ("404", "NoSuchKey", "NotFound")
-REMEDY = "run the same command again to go on; what is there already is kept"
+REMEDY = "run the same command again to go on, what is there already is kept; or give local files: pmc=FOLDER"
 
 
 class Unavailable(Exception):

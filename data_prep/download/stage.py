@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from base.progress import say
+from base.storage import is_remote
 from data_prep.download.containers import fetch_pmc
 from data_prep.download.pubmed_files import fetch_pubmed
 from data_prep.download.sample import write_sample
 from data_prep.download.sample_articles import write_articles
 from data_prep.executors.local import cpus_here
+from data_prep.parse.sources import find_article_sources, find_sources
 from data_prep.schema import FETCHED, FETCHED_PMC
 from data_prep.stage import Job, Stage, remove
 
@@ -34,7 +36,16 @@ def pmc_place(job: Job) -> str:
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Fetch or make the files; returns a summary by kind of input."""
+    """Fetch or make the files; returns a summary by kind of input.
+
+    Raises:
+        UserError: a local place that is given holds no input: told before the other kind is fetched, which takes hours.
+    """
+    pubmed, pmc = job.configuration.pubmed, job.configuration.pmc
+    if pubmed is not None and pubmed not in FETCHED and not is_remote(pubmed):
+        find_sources(pubmed)
+    if pmc is not None and pmc not in FETCHED_PMC and not is_remote(pmc):
+        find_article_sources(pmc)
     summary: dict[str, Any] = {}
     if job.configuration.pubmed is not None:
         summary["pubmed"] = _get_pubmed(job, job.configuration.pubmed)

@@ -3,10 +3,12 @@
 What a bad part costs, by where it stands:
 
 - **In a tarball or a bundle each member stands alone.** One that is not well-formed, not JATS, in the wrong encoding,
-  damaged as gzip, larger than 16 MB, a link, or named so that it would leave its folder becomes an ``Article`` of that
-  kind, and reading goes on. Nothing is ever unpacked to disk, and no member is held in memory beyond 16 MB. Only what
+  damaged as gzip, too large, a link, or named so that it would leave its folder becomes an ``Article`` of that
+  kind, and reading goes on. Nothing is ever unpacked to disk. Only what
   is called ``.xml``, ``.nxml`` (also ``.gz``) or ``PMC123.1.json`` is a record; images and texts are passed over and
   counted.
+- **An article may have 4 MB, a member or loose file 16**, for it may hold many. What is larger is ``too_large``, in a
+  file of many articles too, and is not held in memory; the others beside it are read.
 - **A gzip or tar stream that is damaged or cut off refuses its file whole**, for what is missing cannot be counted.
   So does a file of many articles that is not well-formed, one that is neither a tarball nor JATS, and a tarball without
   a single record (of texts or images alone). (Within a bundle
@@ -34,7 +36,18 @@ from lxml.etree import _Element
 
 from data_prep.parse.article import Article, spelled
 from data_prep.parse.article_metadata import FileList, apply_json, apply_name, file_list
-from data_prep.parse.article_xml import ARTICLE_LIMIT, HEAD, SETS, NotRead, Readable, parse_article, parse_set, root_of
+from data_prep.parse.article_xml import (
+    ARTICLE_LIMIT,
+    HEAD,
+    MEMBER_LIMIT,
+    SETS,
+    TOO_LARGE,
+    NotRead,
+    Readable,
+    parse_article,
+    parse_set,
+    root_of,
+)  # fmt: skip
 from data_prep.parse.jats import read_article
 from data_prep.parse.refusal import Refused, Unreadable
 from data_prep.parse.sources import TARBALL
@@ -43,7 +56,7 @@ from data_prep.schema import ParsePmc
 RECORD = re.compile(r"\.n?xml(?:\.gz)?$|(?:^|/)PMC\d+\.\d+\.json$", re.I)
 SUFFIX = re.compile(r"\.(?:n?xml(?:\.gz)?|json)$", re.I)
 GZIP = b"\x1f\x8b"
-TOO_LARGE = f"larger than {ARTICLE_LIMIT >> 20} MB"
+MEMBER_TOO_LARGE = f"larger than {MEMBER_LIMIT >> 20} MB, the limit for one file of a tarball or folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +102,7 @@ def read_articles(
         except NotRead as reason:
             raise Refused(str(reason)) from None
         data = rest.read(ARTICLE_LIMIT + 1)
-    large = len(data) > ARTICLE_LIMIT
-    member = _Member(name, kind="too_large", detail=TOO_LARGE) if large else _Member(name, data)
-    yield from _of_members([member], settings, known)
+    yield from _of_members([_Member(name, data)], settings, known)
 
 
 def read_loose(
@@ -132,10 +143,11 @@ def _packaged(name: str, path: Path, passed_over: Counter[str]) -> list[_Member]
 def _loose(name: str, path: Path) -> _Member:
     try:
         with _opened(path) as file:
-            data = file.read(ARTICLE_LIMIT + 1)
+            data = file.read(MEMBER_LIMIT + 1)
     except Refused as reason:
         return _refused(name, reason)
-    return _Member(name, data) if len(data) <= ARTICLE_LIMIT else _Member(name, kind="too_large", detail=TOO_LARGE)
+    too_large = len(data) > MEMBER_LIMIT
+    return _Member(name, kind="too_large", detail=MEMBER_TOO_LARGE) if too_large else _Member(name, data)
 
 
 def _refused(name: str, reason: Refused) -> _Member:
@@ -195,6 +207,9 @@ def _of_text(member: _Member, settings: ParsePmc) -> Iterator[Article]:
 
 def _of_set(file: Readable, settings: ParsePmc, known: Sequence[FileList], name: str = "") -> Iterator[Article]:
     for number, element in enumerate(parse_set(file), 1):
+        if element is None:
+            yield Article("too_large", f"{name}#{number}", TOO_LARGE)
+            continue
         article = read_article(element, settings, f"{name}#{number}")
         article.md5 = hashlib.md5(_bytes(element)).hexdigest()
         for one in reversed(known):
@@ -222,8 +237,8 @@ def _tar_members(file: Readable, passed_over: Counter[str]) -> Iterator[_Member]
                     yield _Member(name, kind="unsafe_member", detail="not a plain file but a link or the like")
                 elif info.name.startswith("/") or "\\" in info.name or ".." in info.name.split("/"):
                     yield _Member(name, kind="unsafe_member", detail="its name leads out of its folder")
-                elif info.size > ARTICLE_LIMIT:
-                    yield _Member(name, kind="too_large", detail=f"{info.size} bytes, {TOO_LARGE}")
+                elif info.size > MEMBER_LIMIT:
+                    yield _Member(name, kind="too_large", detail=f"{info.size} bytes, {MEMBER_TOO_LARGE}")
                 else:
                     yield _Member(name, archive.extractfile(info).read())  # type: ignore[union-attr]
             # tarfile stops at the end mark; a second archive behind it would be lost, and a bad checksum unseen.
@@ -291,9 +306,9 @@ def _unpacked(data: bytes) -> bytes:
         return data
     try:
         with igzip.open(io.BytesIO(data), "rb") as file:
-            plain = file.read(ARTICLE_LIMIT + 1)
+            plain = file.read(MEMBER_LIMIT + 1)
     except (EOFError, OSError, isal_zlib.IsalError) as error:  # type: ignore[misc]
         raise NotRead("malformed", f"the gzip stream is damaged or cut off: {error}") from None
-    if len(plain) > ARTICLE_LIMIT:
-        raise NotRead("too_large", TOO_LARGE)
+    if len(plain) > MEMBER_LIMIT:
+        raise NotRead("too_large", MEMBER_TOO_LARGE)
     return bytes(plain)

@@ -16,8 +16,11 @@ from data_prep.parse.jats import is_article
 from data_prep.parse.plain_text import local_name
 from data_prep.parse.prolog import PROLOG, PUBMED_ROOTS
 
-# Bytes of one article. Of 1,667 real ones the largest has 0.5 MB; a tree takes up to 40 times the bytes in memory.
-ARTICLE_LIMIT = 16 << 20
+# Bytes of one article. Of 1,667 real ones the largest has 0.9 MB. Nothing but tiny elements takes 60 times its bytes in
+# memory, and a worker, which holds 350 MB when it has read PubMed and waits with 200 articles, may take 600.
+ARTICLE_LIMIT = 4 << 20
+TOO_LARGE = f"larger than {ARTICLE_LIMIT >> 20} MB, the limit for one article"
+MEMBER_LIMIT = 16 << 20  # bytes of a member or loose file, which may hold many articles
 CHUNK = 1 << 18  # bytes given to the parser at a time
 HEAD = 1 << 16  # the declaration, the document type and the root must lie in so many bytes
 SETS = ("articles", "pmc-articleset", "OAI-PMH")
@@ -69,6 +72,8 @@ def root_of(head: bytes) -> str:
 
 def parse_article(data: bytes) -> _Element:
     """The element of a file that holds one article. Raises NotRead."""
+    if len(data) > ARTICLE_LIMIT:
+        raise NotRead("too_large", TOO_LARGE)
     try:
         root = etree.fromstring(data, etree.XMLParser(**OPTIONS))
     except etree.XMLSyntaxError as error:
@@ -78,31 +83,49 @@ def parse_article(data: bytes) -> _Element:
     return root
 
 
-def parse_set(file: Readable) -> Iterator[_Element]:
+def parse_set(file: Readable) -> Iterator[_Element | None]:
     """Every article of a file that holds many, one at a time: an element is good until the next is asked for.
+
+    None stands for one that is too large (found out to within CHUNK): it is let go of while it is read.
 
     Raises:
         NotRead: possibly after some were yielded.
     """
     parser = etree.XMLPullParser(events=("start", "end"), tag="{*}article", **OPTIONS)
     depth = since_article = articles = 0
+    current, too_large = None, False
     try:
         while chunk := file.read(CHUNK):
             parser.feed(chunk)
             since_article += len(chunk)
             for event, element in parser.read_events():  # type: ignore[misc]
                 depth += 1 if event == "start" else -1
+                if event == "start" and depth == 1:
+                    current = element
                 if depth == 0:
-                    since_article, articles = 0, articles + 1
-                    yield element
+                    yield None if too_large else element
+                    since_article, articles, current, too_large = 0, articles + 1, None, False
                     _forget(element)
             if since_article > ARTICLE_LIMIT:
-                raise NotRead("too_large", f"more than {ARTICLE_LIMIT >> 20} MB without the end of an article")
+                if current is None:
+                    raise NotRead("too_large", f"more than {ARTICLE_LIMIT >> 20} MB without an article")
+                too_large = True
+                _let_go(current)
         parser.close()
         if not articles:
             raise NotRead("not_jats", "holds no article")
     except etree.XMLSyntaxError as error:
         raise _not_well_formed(error) from None
+
+
+def _let_go(element: _Element) -> None:
+    """Drop what has been read of an element that is still open: all but the path to where the parser stands."""
+    one: _Element | None = element
+    while one is not None:
+        last = next(one.iterchildren(reversed=True), None)  # len() would count them all
+        while last is not None and (earlier := last.getprevious()) is not None:
+            one.remove(earlier)
+        one = last
 
 
 def _forget(element: _Element) -> None:

@@ -1,9 +1,10 @@
-"""Citations taken out of a line without a trace: no ``[]``, no ``(, )``, no space before a full stop, no glued words.
+"""Citations and images taken out of a line without a trace: no ``[]``, no ``(, )``, no `` .``, no glued words.
 
 The walk over the XML marks each citation (characters that cannot occur in XML stand before and after it); here, with
 the whole line in view, they go together with the brackets, commas and dashes that served them alone. What remains of
 the sentence stays: ``Smith et al. (2009) showed`` → ``Smith et al. showed``; a name or a year outside of brackets that
-is the sentence's subject is kept (``as Smith 2009 showed``).
+is the sentence's subject is kept (``as Smith 2009 showed``). Of a letter or formula that is only an image nothing
+is left, nor of what served it alone: ``the rates (IMAGE, IMAGE) are`` → ``the rates are``.
 """
 
 import re
@@ -11,7 +12,11 @@ import re
 OPEN, CLOSE, GAP = "\x02", "\x03", "\x04"
 NOTE_MARK = OPEN + CLOSE  # the mark of a footnote: nothing of it is ever kept
 PICTURE = "\x05"  # a letter or formula that is only an image
-LOST_PICTURE = re.compile(r"\s*\x05\s*(?=[.,;:!?)\]])|\x05")
+# What goes with images, in a line with single spaces: the brackets that hold nothing else, the marks behind one at the
+# beginning of a line or bracket, the space and the comma before one that stands before a mark.
+LOST_BRACKET = re.compile(r" ?[(\[](?:(?:[ ,;]|and |or )*\x05)+ ?[)\]]")
+LOST_FIRST = re.compile(r"(^|[(\[])(?: ?\x05[ ,;.:]*)+")
+LOST_PICTURE = re.compile(r"(?: ?[,;:] ?\x05| ?\x05)++(?P<served> ?(?=[.,;:!?)\]]))?")
 
 MARKED = r"\x02[^\x03]*\x03"
 BETWEEN = r"[\s,;.:&/+*\u2010-\u2015\u2212-]"
@@ -38,15 +43,24 @@ def marked_only(text: str) -> bool:
 
 
 def without_citations(text: str) -> str:
-    """The line without its marked citations, and without a space before a comma where an image stood."""
+    """The line without its marked citations, and without what served an image alone."""
     if PICTURE in text:
-        text = LOST_PICTURE.sub("", text)
+        text = LOST_FIRST.sub(r"\1", LOST_BRACKET.sub("", " ".join(text.split())))
+        text = LOST_PICTURE.sub(_without_pictures, text)
     if OPEN not in text:
         return text
     text = SQUARE.sub(GAP, text)
     text = ROUND.sub(GAP, text)
     text = ONE.sub(_kept_if_it_says_something, text)
     return text if GAP not in text else _closed(text.split(GAP))
+
+
+def _without_pictures(lost: re.Match[str]) -> str:
+    """What is left of images side by side: nothing before a mark, else the first mark between them, or their spaces."""
+    if lost["served"] is not None:
+        return ""
+    marks = lost[0].replace(PICTURE, "")
+    return marks if marks.isspace() or not marks else f"{marks.strip()[0]} "
 
 
 def _closed(pieces: list[str]) -> str:

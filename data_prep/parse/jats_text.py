@@ -261,10 +261,7 @@ def _apart(text: _Text, line: str, tail: str | None) -> None:
 
 def _inline_formula(text: _Text, element: _Element, in_line: bool) -> None:
     line = text.inner(element) if text.settings.formulas == "text" else ""
-    if line.strip(f" {PICTURE}"):
-        _apart(text, line, element.tail)
-    else:
-        text.parts.append(PICTURE)
+    _apart(text, line if line.strip(f" {PICTURE}") else PICTURE, element.tail)
 
 
 def _picture(text: _Text, element: _Element, in_line: bool) -> None:

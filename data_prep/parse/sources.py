@@ -26,6 +26,7 @@ TARBALL = re.compile(r"\.(?:tar|tar\.gz|tgz)$")
 PACKAGE = re.compile(r"(?:^|/)PMC\d+(?:\.\d+)?\.(?:tar|tar\.gz|tgz)$")  # of one article: oa_package/ab/cd/PMC1.tar.gz
 HASHED = re.compile(r"(?:^|/)[0-9a-f]{2}/[0-9a-f]{2}$")  # the folders of packages, 65,536 with some dozens each
 EUROPE_PMC = re.compile(r"(?:^|/)PMC\d+_PMC\d+\.xml(?:\.gz)?$")
+CONTAINER = re.compile(r"(?:^|/)pmc-\d{5,}\.tar\.gz$")  # of articles with their metadata, as the download packs them
 DATED = re.compile(r"(\d{4}-\d{2}-\d{2})(?=\D|$)")
 METADATA = re.compile(r"(^|/)metadata/(PMC\d+\.\d+)\.json$")  # the bucket has each once more, apart from its article
 OWN_FOLDER = re.compile(r"(?:^|/)PMC\d+(?:\.\d+)?$")  # of one article, as the bucket and the old packages have it
@@ -77,7 +78,8 @@ def find_article_sources(pmc: str) -> list[Source]:
     Tarballs of many articles, Europe PMC's files and whatever is large are one source each; other XML files and the
     packages of single articles are bundled by folder (an article's own folder, and the inner one of the two that
     packages are strewn over, count as part of the one above). Sources with a date in their name
-    come after those without, by date, a baseline before the increments of its day, then by name.
+    come after those without, by date, a baseline before the increments of its day, then by name. Last come those with
+    NLM's metadata beside each article (containers, folders of the bucket): NLM has made them since its tarballs ended.
 
     Raises:
         UserError: nothing is there.
@@ -98,9 +100,10 @@ def _number(name: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (-1, -1)
 
 
-def _article_order(source: Source) -> tuple[str, bool, str]:
+def _article_order(source: Source) -> tuple[bool, str, bool, str]:
     date = DATED.search(source.name)
-    return (date[1] if date else "", ".incr." in source.name, source.name)
+    metadata = CONTAINER.search(source.name) or any(name.endswith(".json") for name, _ in source.members)
+    return (bool(metadata), date[1] if date else "", ".incr." in source.name, source.name)
 
 
 def _stands_alone(source: Source) -> bool:

@@ -15,6 +15,7 @@ interests        "The authors declare no competing interests.", where to find di
 data_statement   "The data that support the findings of this study are available …", "All relevant data are within …"
 review_form      questions of PLOS's form for reviewers, reviewers' answers, notes on publishing them
 refinement       how SHELX refined a crystal structure: the same sentences in every report
+part_doi         "DOI: http://dx.doi.org/10.7554/eLife.00001.002", behind abstracts, figures and tables of eLife
 ===============  ======================================================================================================
 """
 
@@ -38,7 +39,7 @@ TRIGGERS = (
     "conflicts of interest", "disclosure", "disclosures", "proprietary", "commercial interest", "financial interest",
     "support the findings", "supporting the findings", "during the current", "all relevant data", "sharing is not",
     "sharing not applicable", "data availability", "reviewer", "plos one", "technically sound", "reflections",
-    "goodness of fit", *(f"c {year}" for year in range(1990, 2011)),
+    "goodness of fit", "7554 elife", *(f"c {year}" for year in range(1990, 2011)),
 )  # fmt: skip
 
 PUBLISHER = "(?:elsevier|(?:john )?wiley|springer|(?:s\\. ?)?karger|lippincott|mosby|thieme|saunders|blackwell)"
@@ -120,6 +121,7 @@ SENTENCES = {
         rf"correlations between {DEVIATIONS} in cell parameters",
         r"an approximate \(isotropic\) treatment of cell",
     ),
+    "part_doi": (r"doi: ?https?://(?:dx\.)?doi\.org/10\.7554/elife\.\d+\.\d+\.?$",),
 }
 OPENS = re.compile("|".join(f"(?P<{rule}>{'|'.join(patterns)})" for rule, patterns in SENTENCES.items()))
 # Between sentences: an end of line, or a space between an end and a beginning. One character first: so it is fast.

@@ -138,12 +138,6 @@ class Benchmarks:
             )  # fmt: skip
 
     @property
-    def pmids(self) -> dict[str, NDArray[np.int64]]:
-        """By benchmark, the PMIDs of its contexts, sorted, each once."""
-        of = self._benchmark_of[self.item]
-        return {NAMES[index]: np.unique(self.pmid[of == index]) for index in np.unique(of)}
-
-    @property
     def _benchmark_of(self) -> NDArray[np.int64]:
         return np.array([NAMES.index(benchmark) for benchmark, _ in self.names])
 

@@ -21,7 +21,7 @@ from base.progress import progress
 from base.storage import write_aside
 from data_prep.identifiers import TYPES, Names
 from data_prep.select.keys import ParsedFile
-from data_prep.select.reasons import KEPT
+from data_prep.select.reasons import CODES, KEPT
 
 MARKS = {"pubmed": ("retracted", "concern"), "pmc": ("retracted",)}  # columns of the rows of each source
 SCHEMA = pa.schema([("told", pa.string()), *TYPES.items()])
@@ -106,7 +106,8 @@ def gather(
     files: Sequence[ParsedFile], fates: Sequence[NDArray[np.uint8]], excluded: Sequence[str],
     contexts: NDArray[np.int64], path: Path,
 ) -> None:  # fmt: skip
-    """Write what the records tell of their articles. Records that others replaced tell nothing.
+    """Write what the records tell of their articles. Records that others replaced tell nothing, but for metadata
+    without a text: an article of another file took their place, which knows less.
 
     Args:
         fates: for each file the fate of each row, as far as identifiers decide it.
@@ -118,8 +119,9 @@ def gather(
     wanted = pa.array(contexts, pa.int64())
     with progress("select, what is known of articles", len(files), "files") as advance:
         for file, fate in zip(files, fates, strict=True):
-            rows = pq.read_table(file.rows, columns=[*MARKS[file.source], *TYPES])
-            counts = pa.array(fate == KEPT)
+            rows = pq.read_table(file.rows, columns=["kind", *MARKS[file.source], *TYPES])
+            metadata = pc.and_(pc.equal(rows["kind"], "not_fetched"), pa.array(fate == CODES["replaced"]))
+            counts = pc.or_(pa.array(fate == KEPT), metadata)
             for mark in MARKS[file.source]:
                 pieces.append(_piece(mark, rows.filter(pc.and_(rows[mark], counts))))
             if file.source == "pubmed" and len(wanted):

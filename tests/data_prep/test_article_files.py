@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -20,6 +22,7 @@ from data_prep.parse.article_files import read_articles, read_loose
 from data_prep.parse.refusal import Refused
 from data_prep.parse.rows import write_articles as write_rows
 from data_prep.schema import ParsePmc, Sample
+from data_prep.select.reasons import REASONS
 
 SETTINGS = ParsePmc()
 DOCTYPE = '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE article PUBLIC "-//NLM//DTD JATS//EN" "JATS.dtd">\n'
@@ -239,11 +242,58 @@ def test_an_article_beyond_all_measure_is_never_held_in_memory(tmp_path: Path) -
     packed = (tmp_path / "huge.xml.gz").read_bytes()
     assert [article.kind for article in all_of(tarball(tmp_path / "b.tar", [("x.xml.gz", packed)]))] == ["too_large"]
     with gzip.open(tmp_path / "set.xml.gz", "wb", compresslevel=1) as file:
-        file.write(f"<articles>{jats()}<article>".encode())
-        for _ in range(17):
-            file.write(b"<p>" + b"a" * (1 << 20) + b"</p>")
-    with pytest.raises(Refused, match="16 MB without the end"):
+        file.write(b"<articles>" + b" " * (5 << 20))
+    with pytest.raises(Refused, match="4 MB without an article"):
         all_of(tmp_path / "set.xml.gz")
+
+
+def large(pmcid: int, size: int) -> str:
+    """An article of tiny elements, which take most memory for their bytes."""
+    return jats(f"<p>{'<i/>Ā' * (size // 6)}</p>", pmcid=pmcid)
+
+
+def test_an_article_may_have_4_mb_and_a_member_of_many_16(tmp_path: Path) -> None:
+    fits, too_large, other = large(1, (4 << 20) - 2000), large(2, (4 << 20) + 2000), jats(pmcid=3)
+    ends = [("article", 1), ("too_large", None), ("article", 3)]
+    members = [(f"{number}.xml", xml.encode()) for number, xml in enumerate((fits, too_large, other))]
+    found = all_of(tarball(tmp_path / "a.tar.gz", members))
+    assert [(article.kind, article.pmcid) for article in found] == ends
+    assert found[1].detail == "larger than 4 MB, the limit for one article" == f"{REASONS['too_large']}"
+    (alone,) = all_of(written(tmp_path / "a.xml.gz", too_large))
+    assert (alone.kind, alone.detail) == ("too_large", found[1].detail)
+    many = f"<articles>{fits}{large(2, 9 << 20)}{other}</articles>"
+    written(tmp_path / "set.xml.gz", many)
+    for articles in (
+        all_of(tmp_path / "set.xml.gz"),
+        all_of(tarball(tmp_path / "b.tar.gz", [("set.xml", many.encode())])),
+        list(read_loose([("set.xml.gz", tmp_path / "set.xml.gz")], SETTINGS)),
+    ):
+        assert [(article.kind, article.pmcid) for article in articles] == ends
+        assert articles[1].place.endswith("#2") and articles[1].detail == found[1].detail
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from data_prep.parse.article_files import read_articles
+from data_prep.parse.rows import write_articles
+from data_prep.schema import ParsePmc
+
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+before = peak()
+counts = write_articles(read_articles(Path(sys.argv[1]), ParsePmc(), sys.argv[1]), Path(sys.argv[2]))
+print(counts.records, peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(4 << 20) - 2000, 30 << 20])
+def test_the_largest_article_takes_less_than_a_worker_has_left(tmp_path: Path, size: int) -> None:
+    """A worker may take 600 MB, and 350 are the most that one was seen to hold before such an article."""
+    written(tmp_path / "a.xml.gz", f"<articles>{large(1, size)}{jats(pmcid=2)}</articles>")
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "a.xml.gz"), str(tmp_path / "rows.parquet")]
+    records, peak = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert records == 2 and peak < 250e6
 
 
 def test_a_damaged_container_is_refused_whole(tmp_path: Path) -> None:

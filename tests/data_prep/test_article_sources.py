@@ -28,15 +28,15 @@ NAMES = (
 )  # fmt: skip
 WANTED = [
     ("PMC1_PMC99.xml.gz", [], []),
-    ("bucket/", ["bucket/PMC5.1/PMC5.1.json", "bucket/PMC5.1/PMC5.1.xml", "bucket/PMC6.1/PMC6.1.json"], []),
     ("loose/", ["loose/a.xml", "loose/b.nxml"], ["loose/oa_file_list.csv"]),
     ("loose/deep/", ["loose/deep/c.xml.gz"], ["loose/oa_file_list.csv"]),
-    ("pmc-00000.tar.gz", [], []),
-    ("pmc-00001.tar.gz", [], []),
     ("oa_comm_xml.PMC001xxxxxx.baseline.2025-06-26.tar.gz", [],
      ["oa_comm_xml.PMC001xxxxxx.baseline.2025-06-26.filelist.csv"]),
     ("oa_comm_xml.incr.2025-06-26.tar.gz", [], []),
     ("oa_comm_xml.incr.2025-07-01.tar.gz", [], []),
+    ("bucket/", ["bucket/PMC5.1/PMC5.1.json", "bucket/PMC5.1/PMC5.1.xml", "bucket/PMC6.1/PMC6.1.json"], []),
+    ("pmc-00000.tar.gz", [], []),
+    ("pmc-00001.tar.gz", [], []),
 ]  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def test_a_large_article_of_the_bucket_stays_with_its_metadata(tmp_path: Path, m
     monkeypatch.setattr(sources, "LARGE", 20)
     put(tmp_path, "PMC1.1/PMC1.1.json", "PMC1.1/PMC1.1.xml", "many-articles-in-one-file.xml")
     names = [(name, members) for name, members, _ in found(str(tmp_path))]
-    assert names == [("./", ["PMC1.1/PMC1.1.json", "PMC1.1/PMC1.1.xml"]), ("many-articles-in-one-file.xml", [])]
+    assert names == [("many-articles-in-one-file.xml", []), ("./", ["PMC1.1/PMC1.1.json", "PMC1.1/PMC1.1.xml"])]
 
 
 def test_old_packages_of_single_articles_are_bundled_by_the_outer_of_their_folders(

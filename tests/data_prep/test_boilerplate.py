@@ -41,6 +41,8 @@ FORMULAS = [
     ("review_form", "Reviewer #1: Yes"),
     ("refinement", "Refinement of F2 against ALL reflections."),
     ("refinement", "The weighted R-factor wR and goodness of fit S are based on F2."),
+    ("part_doi", "DOI: http://dx.doi.org/10.7554/eLife.00001.002"),
+    ("part_doi", "DOI: https://doi.org/10.7554/eLife.00001.012."),
 ]
 SCIENCE = [
     "Conflicts of interest were declared in 34 of 120 trials, and no competing interests in 60.",
@@ -57,6 +59,8 @@ SCIENCE = [
     "Patients with hepatitis C 2001 to 2005 were included.",
     "Creative commons of pasture were grazed by sheep.",
     "Data availability was poor in 3 of 10 registries.",
+    "DOI: http://dx.doi.org/10.7554/eLife.00001.002 holds the counts of all cells.",
+    "Counts are those of a study of 2013 (DOI: http://dx.doi.org/10.7554/eLife.00001).",
 ]  # fmt: skip
 
 

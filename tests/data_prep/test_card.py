@@ -23,6 +23,7 @@ from data_prep import pipeline
 from data_prep.card import stage as card
 from data_prep.documents import DOCUMENT_SCHEMA
 from data_prep.executors.local import LocalProcesses
+from data_prep.parse.numbering import doubts
 from data_prep.schema import DataConfiguration, License
 from data_prep.select.reasons import REASONS
 from data_prep.shards.doc_ids import SCHEMA as DOC_IDS_SCHEMA
@@ -334,6 +335,15 @@ def test_a_slow_engine_is_told_with_its_reason(corpus: Path) -> None:
     write_card(corpus)
     assert "gigatoken 1 (2 files) and tokenizers 2 (1 file)" in text(corpus)
     assert "Why not with gigatoken: they differ on pmid:1." in text(corpus)
+
+
+def test_what_is_doubtful_about_the_input_is_told(corpus: Path) -> None:
+    assert "doubtful" not in text(corpus)
+    warnings = list(doubts(f"pubmed{year}n{number:04d}.xml.gz" for year, number in ((25, 1), (26, 1334), (26, 1336))))
+    (corpus / "ledger.json").write_text(json.dumps(ledger(corpus) | {"warnings": warnings}))
+    assert write_card(corpus)["inputs"]["warnings"] == warnings and len(warnings) == 2
+    words = Page(corpus / "card.html").words
+    assert all(f"\n- {warning}." in text(corpus) and f"{warning}." in words for warning in warnings)
 
 
 @pytest.mark.parametrize(

@@ -113,15 +113,15 @@ def test_the_newest_published_version_of_an_article_stays(tmp_path: Path) -> Non
     tarball(folder / f"{bulk}.baseline.2026-01-23.tar.gz", members)
     tarball(folder / "oa_comm_xml.incr.2026-01-24.tar.gz", [("PMC2.xml", long(2, "newest").encode())])
     container = [
-        ("PMC3.1.json", metadata(3)), ("PMC3.1.xml", long(3, "published").encode()),
+        ("PMC3.1.json", metadata(3)), ("PMC3.1.xml", long(3, "now").encode()),
         ("PMC3.2.json", metadata(3, 2, is_manuscript=True)), ("PMC3.2.xml", long(3, "manuscript").encode()),
         ("PMC4.2.json", metadata(4, 2)), ("PMC4.2.xml", long(4, "second").encode()),
     ]  # fmt: skip
     tarball(folder / "pmc-00000.tar.gz", container)
     out = full_texts(folder, tmp_path / "out")
     marks = {name: row["text"].split("\n\n")[1].partition("word")[0] for name, row in documents(out).items()}
-    # The baseline has no version numbers and a date: it replaces what has neither, of the same version.
-    assert marks == {"pmcid:PMC1": "new", "pmcid:PMC2": "newest", "pmcid:PMC3": "old", "pmcid:PMC4": "second"}
+    # What comes with NLM's metadata replaces the tarballs' copies of the same version, which have no version numbers.
+    assert marks == {"pmcid:PMC1": "new", "pmcid:PMC2": "newest", "pmcid:PMC3": "now", "pmcid:PMC4": "second"}
     assert ledger(out)["total"]["dropped"] == {"replaced": 4, "older_version": 2}
 
 

@@ -169,6 +169,16 @@ TEX = "<tex-math>\\documentclass{minimal}\\begin{document}$$y^2$$\\end{document}
         (f"of<disp-formula>{MATH}<label>(1)</label></disp-formula>where", "of x^2 (1) where"),
         ("<inline-formula>α<sub>2</sub></inline-formula>-globulin", "α2-globulin"),
         ("the mean of <inline-formula><inline-graphic/></inline-formula>, and", "the mean of, and"),
+        ("where <inline-formula><inline-graphic/></inline-formula> is the rate", "where is the rate"),
+        ("the rate, <inline-formula><inline-graphic/></inline-formula>, is", "the rate, is"),
+        ("of <inline-formula><inline-graphic/></inline-formula> <inline-graphic/> . Then", "of. Then"),
+        ("where <inline-graphic/>, <inline-graphic/>, and <inline-graphic/> are", "where, and are"),
+        ("any <inline-graphic/>, <inline-graphic/> restricted to", "any, restricted to"),
+        ("the rates (<inline-graphic/>, <inline-graphic/> and <inline-graphic/>) are", "the rates are"),
+        ("one (or <inline-graphic/>), two (<inline-graphic/>; n = 5)", "one, two (n = 5)"),
+        ("<inline-graphic/>: rate. Then", "rate. Then"),
+        ("P(Abs<inline-formula><inline-graphic/></inline-formula>Class)", "P(Abs Class)"),
+        ("M<inline-graphic/>ller", "Mller"),
     ],
 )
 def test_of_a_formula_one_form_is_taken_and_no_preamble(xml: str, text: str) -> None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from made import article, documents, dropped, prepare, pubmed_file
 from made_articles import BY, jats, metadata
@@ -64,6 +65,21 @@ def test_an_abstract_goes_with_its_full_text_that_was_retracted(tmp_path: Path) 
     assert {name for name, why in dropped(out).items() if why == "retracted"} == {
         "pmid:1", "pmid:2", "pmcid:PMC11", "pmcid:PMC12",
     }  # fmt: skip
+
+
+def test_a_retraction_holds_although_its_metadata_lie_apart_from_the_article(tmp_path: Path) -> None:
+    pubmed_file(tmp_path / "pubmed" / "a.xml", citation(1, pmcid=11), citation(2))
+    full_text(tmp_path / "pmc" / "articles", 11)
+    full_text(tmp_path / "pmc" / "articles", 12)
+    (tmp_path / "pmc" / "metadata").mkdir()
+    for pmcid in (11, 12):
+        told = metadata(pmcid, is_retracted=pmcid == 11)
+        (tmp_path / "pmc" / "metadata" / f"PMC{pmcid}.1.json").write_bytes(told)
+    out = select(tmp_path)
+    assert set(documents(out)) == {"pmcid:PMC12", "pmid:2"}
+    assert sorted(pq.read_table(out / "dropped")["reason"].to_pylist()) == [
+        "replaced", "replaced", "retracted", "retracted",
+    ]  # fmt: skip
 
 
 def test_what_is_kept_although_retracted_says_so(tmp_path: Path) -> None:

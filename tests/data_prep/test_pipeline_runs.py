@@ -35,6 +35,22 @@ def launch(out: Path, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        (("none", "pmc-oa"), r"pubmed=.*none: no such file or folder"),
+        (("empty", "pmc-oa"), r"pubmed=.*empty: holds no \.xml"),
+        (("ncbi", "none"), r"pmc=.*none: no such file or folder"),
+    ],
+)
+def test_a_wrong_folder_is_told_before_anything_is_fetched(tmp_path: Path, places: tuple[str, str], said: str) -> None:
+    (tmp_path / "empty").mkdir()
+    pubmed, pmc = (place if place in ("ncbi", "pmc-oa") else f"{tmp_path / place}" for place in places)
+    nowhere = ("download.pubmed.urls=[http://127.0.0.1:9/baseline/]", "download.pmc.endpoint=http://127.0.0.1:9")
+    with pytest.raises(UserError, match=said):
+        prepare(pubmed, tmp_path / "out", f"pmc={pmc}", *nowhere)
+
+
 def test_the_result_is_what_training_reads(whole: Path) -> None:
     from streaming import StreamingDataset
 
