@@ -29,7 +29,7 @@ from base.progress import count, progress, say
 from data_prep.download.pmc_bucket import Bucket, Entry, Fetched, Held, fetch_article
 from data_prep.download.pmc_inventory import Slice, cut, entries_of, frozen_inventory
 from data_prep.executors.executor import Executor
-from data_prep.parse.article_xml import TOO_LARGE
+from data_prep.parse.article_files import MEMBER_TOO_LARGE
 from data_prep.schema import DownloadPmc, Select
 from data_prep.stage import digest
 
@@ -100,7 +100,7 @@ def fetch_pmc(
 EXPLAINED = {
     "changed": "(their metadata or text) are newer in the bucket than in the inventory; taken as they are now",
     "gone": "are listed in the inventory but no longer in the bucket",
-    "too_large": f"are {TOO_LARGE}; left out",
+    "too_large": f"are {MEMBER_TOO_LARGE}; left out",
     "malformed": "have metadata that cannot be read; left out",
     "without_xml": "are wanted, but their metadata name no XML",
 }

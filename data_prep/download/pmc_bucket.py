@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from base.errors import UserError
 from data_prep.download.retries import Stopped, Transient, insist
 from data_prep.parse.article_metadata import flag, text_of
-from data_prep.parse.article_xml import ARTICLE_LIMIT
+from data_prep.parse.article_xml import MEMBER_LIMIT
 from data_prep.parse.licenses import from_code, permitted
 from data_prep.schema import DownloadPmc, Select
 
@@ -236,7 +236,7 @@ def fetch_article(bucket: Bucket, entry: Entry, select: Select, held: Held | Non
     """Get an article's metadata and, when wanted, its text; what is held and has not changed is not asked for."""
     reused = held is not None and _md5(held.metadata) == entry.etag
     try:
-        raw = held.metadata if held is not None and reused else bucket.get(entry.key, entry.etag, ARTICLE_LIMIT)
+        raw = held.metadata if held is not None and reused else bucket.get(entry.key, entry.etag, MEMBER_LIMIT)
     except Unavailable as reason:
         return _without(entry, {}, reason.kind)
     try:
@@ -255,7 +255,7 @@ def fetch_article(bucket: Bucket, entry: Entry, select: Select, held: Held | Non
         return Fetched(raw, held.xml, "fetched", reused)
     try:
         # The URL names NLM's bucket; a mirror keeps the URLs and has the same keys.
-        return Fetched(raw, bucket.get(key, md5, ARTICLE_LIMIT), "fetched", False)
+        return Fetched(raw, bucket.get(key, md5, MEMBER_LIMIT), "fetched", False)
     except Unavailable as reason:
         return _without(entry, metadata, reason.kind)
 

@@ -7,8 +7,8 @@ What a bad part costs, by where it stands:
   kind, and reading goes on. Nothing is ever unpacked to disk. Only what
   is called ``.xml``, ``.nxml`` (also ``.gz``) or ``PMC123.1.json`` is a record; images and texts are passed over and
   counted.
-- **An article may have 4 MB, a member or loose file 16**, for it may hold many. What is larger is ``too_large``, in a
-  file of many articles too, and is not held in memory; the others beside it are read.
+- **An article may take 250 MB of memory, and a member or loose file have 16 MB**, for it may hold many. What is larger
+  is ``too_large``, in a file of many articles too, and is not held in memory; the others beside it are read.
 - **A gzip or tar stream that is damaged or cut off refuses its file whole**, for what is missing cannot be counted.
   So does a file of many articles that is not well-formed, one that is neither a tarball nor JATS, and a tarball without
   a single record (of texts or images alone). (Within a bundle
@@ -37,7 +37,6 @@ from lxml.etree import _Element
 from data_prep.parse.article import Article, spelled
 from data_prep.parse.article_metadata import FileList, apply_json, apply_name, file_list
 from data_prep.parse.article_xml import (
-    ARTICLE_LIMIT,
     HEAD,
     MEMBER_LIMIT,
     SETS,
@@ -101,7 +100,7 @@ def read_articles(
                 return
         except NotRead as reason:
             raise Refused(str(reason)) from None
-        data = rest.read(ARTICLE_LIMIT + 1)
+        data = rest.read(MEMBER_LIMIT + 1)
     yield from _of_members([_Member(name, data)], settings, known)
 
 

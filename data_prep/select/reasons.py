@@ -13,7 +13,7 @@ REASONS = {
     "unreadable": "the system would not give its bytes; the next run tries again",
     "encoding": "its XML is not in UTF-8",
     "not_jats": "an XML file that holds no article",
-    "too_large": "larger than 4 MB, the limit for one article",
+    "too_large": "would take more than 250 MB of memory, or has more than 16 MB itself",
     "unsafe_member": "a link, or a name that leads out of its folder, in a tarball",
     "gone": "the inventory lists it, but the bucket no longer had it",
     # what the other files make of it

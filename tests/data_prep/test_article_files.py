@@ -19,6 +19,7 @@ from made_articles import jats, metadata, tarball
 from data_prep.download.sample_articles import write_articles
 from data_prep.parse.article import Article
 from data_prep.parse.article_files import read_articles, read_loose
+from data_prep.parse.article_xml import MEMORY_LIMIT, memory_for
 from data_prep.parse.refusal import Refused
 from data_prep.parse.rows import write_articles as write_rows
 from data_prep.schema import ParsePmc, Sample
@@ -242,26 +243,27 @@ def test_an_article_beyond_all_measure_is_never_held_in_memory(tmp_path: Path) -
     packed = (tmp_path / "huge.xml.gz").read_bytes()
     assert [article.kind for article in all_of(tarball(tmp_path / "b.tar", [("x.xml.gz", packed)]))] == ["too_large"]
     with gzip.open(tmp_path / "set.xml.gz", "wb", compresslevel=1) as file:
-        file.write(b"<articles>" + b" " * (5 << 20))
-    with pytest.raises(Refused, match="4 MB without an article"):
+        file.write(b"<articles>" + b"<x/>" * 1_000_000)
+    with pytest.raises(Refused, match="before an article would take more than 250 MB"):
         all_of(tmp_path / "set.xml.gz")
 
 
-def large(pmcid: int, size: int) -> str:
-    """An article of tiny elements, which take most memory for their bytes."""
-    return jats(f"<p>{'<i/>Ā' * (size // 6)}</p>", pmcid=pmcid)
+def large(pmcid: int, share: float, unit: str = "<i/>Ā") -> str:
+    """An article that takes this share of the limit, by default of tiny elements, which take most for their bytes."""
+    return jats(f"<p>{unit * int(share * MEMORY_LIMIT / memory_for(unit.encode()))}</p>", pmcid=pmcid)
 
 
-def test_an_article_may_have_4_mb_and_a_member_of_many_16(tmp_path: Path) -> None:
-    fits, too_large, other = large(1, (4 << 20) - 2000), large(2, (4 << 20) + 2000), jats(pmcid=3)
+def test_what_is_too_large_is_left_out_alone(tmp_path: Path) -> None:
+    fits, too_large, other = large(1, 0.99), large(2, 1.01), jats(pmcid=3)
     ends = [("article", 1), ("too_large", None), ("article", 3)]
     members = [(f"{number}.xml", xml.encode()) for number, xml in enumerate((fits, too_large, other))]
     found = all_of(tarball(tmp_path / "a.tar.gz", members))
     assert [(article.kind, article.pmcid) for article in found] == ends
-    assert found[1].detail == "larger than 4 MB, the limit for one article" == f"{REASONS['too_large']}"
+    assert found[1].detail == "would take more than 250 MB of memory, the limit for one article"
+    assert REASONS["too_large"].startswith("would take more than 250 MB of memory")
     (alone,) = all_of(written(tmp_path / "a.xml.gz", too_large))
     assert (alone.kind, alone.detail) == ("too_large", found[1].detail)
-    many = f"<articles>{fits}{large(2, 9 << 20)}{other}</articles>"
+    many = f"<articles>{fits}{large(2, 3)}{other}</articles>"
     written(tmp_path / "set.xml.gz", many)
     for articles in (
         all_of(tmp_path / "set.xml.gz"),
@@ -275,6 +277,7 @@ def test_an_article_may_have_4_mb_and_a_member_of_many_16(tmp_path: Path) -> Non
 PEAK = """
 import resource, sys
 from pathlib import Path
+from data_prep.parse.article_xml import MEMORY_LIMIT, memory_for
 from data_prep.parse.article_files import read_articles
 from data_prep.parse.rows import write_articles
 from data_prep.schema import ParsePmc
@@ -287,10 +290,16 @@ print(counts.records, peak() - before)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [(4 << 20) - 2000, 30 << 20])
-def test_the_largest_article_takes_less_than_a_worker_has_left(tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize(
+    ("unit", "share"),
+    [
+        ("<i/>Ā", 0.98), ("<i/>Ā", 8), ('<i a="" b="" c="">x</i>', 0.98), (f"<b>{'A sentence like many others. ' * 20}</b>", 0.9),
+        ('<td align="left">12.5</td>', 0.98), ("<a/>" + "".join(f"<a{number}/>Ā" for number in range(100_000)), 0.98),
+    ],
+)  # fmt: skip
+def test_the_largest_article_takes_less_than_a_worker_has_left(tmp_path: Path, unit: str, share: float) -> None:
     """A worker may take 600 MB, and 350 are the most that one was seen to hold before such an article."""
-    written(tmp_path / "a.xml.gz", f"<articles>{large(1, size)}{jats(pmcid=2)}</articles>")
+    written(tmp_path / "a.xml.gz", f"<articles>{large(1, share, unit)}{jats(pmcid=2)}</articles>")
     command = [sys.executable, "-c", PEAK, str(tmp_path / "a.xml.gz"), str(tmp_path / "rows.parquet")]
     records, peak = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
     assert records == 2 and peak < 250e6
