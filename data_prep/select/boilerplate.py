@@ -179,13 +179,16 @@ def strip(text: str) -> tuple[str, Counter[str]]:
         text, notices = NOTICE.subn("", text)
         if notices:
             counts["copyright"] = notices
-    pieces = BETWEEN.split(text)
+    pieces = ["", *BETWEEN.split(text)]  # what stands before each sentence, and the sentence
     kept: list[str] = []
-    for place in range(0, len(pieces), 2):
-        if opens := OPENS.match(pieces[place].lower()):
+    line_feed = False  # where a line begins with what goes, what comes next begins it
+    for before, sentence in zip(pieces[::2], pieces[1::2], strict=True):
+        line_feed = line_feed or "\n" in before
+        if opens := OPENS.match(sentence.lower()):
             counts[str(opens.lastgroup)] += 1
             continue
-        kept += [pieces[place - 1] if place else "", pieces[place]]
+        kept += ["\n" if line_feed else before, sentence]
+        line_feed = False
     if not counts:
         return text, counts
     lines = (line.strip() for line in "".join(kept).split("\n"))

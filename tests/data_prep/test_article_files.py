@@ -293,7 +293,8 @@ print(counts.records, peak() - before)
 @pytest.mark.parametrize(
     ("unit", "share"),
     [
-        ("<i/>Ā", 0.98), ("<i/>Ā", 8), ('<i a="" b="" c="">x</i>', 0.98), (f"<b>{'A sentence like many others. ' * 20}</b>", 0.9),
+        ("<i/>Ā", 0.98), ("<i/>Ā", 8), ('<i a="" b="" c="">x</i>', 0.98),
+        (f"<b>{'A sentence like many others. ' * 20}</b>", 0.9),
         ('<td align="left">12.5</td>', 0.98), ("<a/>" + "".join(f"<a{number}/>Ā" for number in range(100_000)), 0.98),
     ],
 )  # fmt: skip

@@ -91,6 +91,12 @@ def test_a_sentence_in_the_middle_leaves_one_space() -> None:
     assert strip("All rights reserved.")[0] == ""
 
 
+def test_a_sentence_at_the_beginning_of_a_line_leaves_the_line_apart() -> None:
+    assert strip(f"A title.\nAll rights reserved. {STUDY}\nMore. ")[0] == f"A title.\n{STUDY}\nMore."
+    assert strip(f"A title.\nAll rights reserved. All rights reserved. {STUDY}")[0] == f"A title.\n{STUDY}"
+    assert strip(f"All rights reserved. {STUDY}\nAll rights reserved.")[0] == STUDY
+
+
 def test_candidates_are_all_texts_that_strip_changes() -> None:
     texts = pa.array([f"{STUDY} {formula}" for _, formula in FORMULAS] + SCIENCE + ["", "Plain."])
     for part in (texts, texts[3:]):  # a part of an array has its texts in the middle of the bytes
