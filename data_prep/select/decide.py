@@ -137,7 +137,10 @@ def _drop_exact(
     report: Report,
 ) -> None:  # fmt: skip
     halves = digest[chosen]
-    order = np.lexsort((ranks[chosen], halves[:, 1], halves[:, 0]))
+    again = np.sort(halves[:, 0])
+    again = again[1:][again[1:] == again[:-1]]  # rising, and few: only these are put in order by all
+    some = np.flatnonzero(again[np.searchsorted(again[:-1], halves[:, 0])] == halves[:, 0] if len(again) else [])
+    order = some[np.lexsort((ranks[chosen[some]], halves[some, 1], halves[some, 0]))]
     same = np.zeros(len(order), dtype=bool)
     same[1:] = (halves[order[1:]] == halves[order[:-1]]).all(axis=1)
     fate[chosen[order[same]]] = CODES["duplicate"]

@@ -177,6 +177,13 @@ class _Signatures:
     def __init__(self, files: Sequence[Path], starts: NDArray[np.int64], threshold: float):
         self._files, self._starts, self._threshold = files, starts, threshold
         self._shapes = {path: _shape(path) for path in files}
+        self._held: tuple[NDArray[np.int64], NDArray[np.uint32]] | None = None
+
+    def hold(self, rows: NDArray[np.int64]) -> None:
+        """Have these in memory for what comes, if they are few: to open all files for every few pairs takes longer than
+        to compare them."""
+        rows = np.unique(rows)
+        self._held = (rows, self._read(rows)) if 0 < len(rows) <= 2 * PAIRS else None
 
     def alike(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
         """For each pair of rows, whether their signatures agree in enough places."""
@@ -184,7 +191,7 @@ class _Signatures:
         for begin in range(0, len(one), PAIRS):
             block = slice(begin, begin + PAIRS)
             rows, place = np.unique(np.concatenate([one[block], other[block]]), return_inverse=True)
-            read = self._read(rows)
+            read = self._read(rows) if self._held is None else self._held[1][np.searchsorted(self._held[0], rows)]
             first, second = np.split(place, 2)
             enough = int(np.ceil(self._threshold * read.shape[1] - 1e-9))
             alike[block] = (read[first] == read[second]).sum(axis=1) >= enough
@@ -212,6 +219,7 @@ def _join_buckets(
     parent: NDArray[np.int32],
 ) -> None:  # fmt: skip
     """Compare the members of all buckets of a band to their leaders, and note in ``parent`` what is joined."""
+    stored.hold(rows)
     free = np.ones(len(ranks), dtype=bool)  # neither a leader so far nor joined to one
     led = np.zeros(len(ranks), dtype=bool)
     for _ in range(LEADERS):
