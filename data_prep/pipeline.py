@@ -21,6 +21,7 @@ from base.configuration import load_configuration
 from base.errors import FAILED, PartlyRefused, UserError
 from base.progress import say
 from data_prep.card import stage as card
+from data_prep.compiled import require_place
 from data_prep.download import stage as download
 from data_prep.executors.start import serve_rank, started
 from data_prep.parse import stage as parse
@@ -49,6 +50,7 @@ def run(yaml: str, arguments: Sequence[str]) -> None:
     if unknown:
         raise UserError(f"no such stage: {', '.join(unknown)}. The stages are: {', '.join(STAGES)}")
     configuration = load_configuration(yaml, [a for a in arguments if "=" in a], DataConfiguration)
+    require_place()
     work, local = folders(configuration)
     settings = digest(configuration.model_dump(exclude={"executor"}))
     if configuration.executor.rank:

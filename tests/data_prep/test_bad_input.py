@@ -5,6 +5,7 @@ import gzip
 import os
 import re
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from damage import damaged_bytes
 from made import BOTH, HEAD, SMALL, YAML, article, documents, dropped, ledger, prepare, pubmed_file
 from made_articles import long
 
+import data_prep
 from base.errors import PartlyRefused, UserError
 from data_prep.download.sample import write_sample
 from data_prep.parse.pubmed import read_pubmed
@@ -216,6 +218,37 @@ def test_unknown_stages_and_settings_are_named(tmp_path: Path) -> None:
         prepare("sample", "s3://bucket/x")
     with pytest.raises(UserError, match="shards needs download, which has not been done"):
         prepare("sample", tmp_path, "shards")
+
+
+@pytest.mark.slow
+def test_compiled_code_that_can_be_kept_nowhere_is_told_at_the_start(tmp_path: Path) -> None:
+    root = Path(data_prep.__path__[0]).parent
+    for name in ("base", "data_prep", "yamls"):
+        shutil.copytree(root / name, tmp_path / "code" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "home").mkdir()
+    for folder in (*(tmp_path / "code").rglob("*"), tmp_path / "code", tmp_path / "home"):
+        if folder.is_dir():
+            folder.chmod(0o555)
+    command = without_rights_of_root(
+        [
+            sys.executable,
+            "-m",
+            "data_prep",
+            YAML,
+            "pubmed=sample",
+            f"out={tmp_path / 'out'}",
+            *SMALL,
+            "download",
+            "parse",
+        ]
+    )
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
+    for more, code in (({}, 2), ({"NUMBA_CACHE_DIR": str(tmp_path / "kept")}, 0)):
+        run = subprocess.run(
+            command, cwd=tmp_path / "code", env=environment | more, capture_output=True, text=True, timeout=120
+        )
+        assert run.returncode == code and ("set NUMBA_CACHE_DIR" in run.stderr) == (code == 2), run.stderr
+    assert list((tmp_path / "kept").iterdir())
 
 
 def limited(size: int) -> None:
