@@ -6,6 +6,8 @@ bytes at a random place for each document, on the shared disk of a cluster milli
 them; the second (:func:`cut`, in the task of a shard) then finds all that a shard needs of that file in one run.
 """
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -64,21 +66,28 @@ def gathered_path(layout: Path, part: int) -> Path:
 
 def gather(task: GatherTask) -> None:
     """First pass: copy the pieces of one file that belong to a split into the order of the stream."""
-    from data_prep.shards.copying import copy_runs
-
     bounds = np.load(task.layout / "gather_bounds.npy", mmap_mode="r")
     rows = slice(int(bounds[task.part]), int(bounds[task.part + 1]))
     begin, tokens = (np.load(task.layout / f"gather_{name}.npy", mmap_mode="r")[rows] for name in ("begin", "tokens"))
+    begin = np.load(task.ids, mmap_mode="r").offset + begin * TOKEN().itemsize
     ends = np.cumsum(tokens, dtype=np.int64)
-    ids = np.load(task.ids, mmap_mode="c")
-    with write_aside(gathered_path(task.layout, task.part)) as aside, open(aside, "wb") as file:
+    # Each piece is read by itself: of a file that is mapped, all would count as this process's memory.
+    with (
+        open(task.ids, "rb") as ids,
+        write_aside(gathered_path(task.layout, task.part)) as aside,
+        open(aside, "wb") as file,
+    ):
         first = before = 0
         while first < len(ends):  # some pieces at a time, or one large one
             last = max(first + 1, int(np.searchsorted(ends, before + COPIED, side="right")))
-            length = np.array(tokens[first:last])
-            stream = np.empty(int(ends[last - 1]) - before, dtype=TOKEN)
-            copy_runs(ids, np.array(begin[first:last]), length, stream, ends[first:last] - length - before)
-            file.write(stream.data)
+            stream = memoryview(bytearray((int(ends[last - 1]) - before) * TOKEN().itemsize))
+            to = 0
+            for place, size in zip(begin[first:last].tolist(), tokens[first:last].tolist(), strict=True):
+                until = to + size * TOKEN().itemsize
+                if os.preadv(ids.fileno(), [stream[to:until]], place) != until - to:
+                    raise OSError(errno.EIO, "is cut off", str(task.ids))
+                to = until
+            file.write(stream)
             first, before = last, int(ends[last - 1])
 
 
