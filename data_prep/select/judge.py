@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from base.storage import write_aside
+from data_prep.arrays import save_array
 from data_prep.documents import read_columns
 from data_prep.schema import Select
 from data_prep.select import abstracts, boilerplate, full_texts, near_duplicates, quality
@@ -147,8 +148,8 @@ class _Judging:
         pieces = self.columns.pop("signatures")
         if near is not None:
             signatures = np.concatenate(pieces)
-            _save(signatures_path(folder, part), signatures)
-            _save(bands_path(folder, part), near_duplicates.band_keys(signatures, near))
+            save_array(signatures_path(folder, part), signatures)
+            save_array(bands_path(folder, part), near_duplicates.band_keys(signatures, near))
         arrays = {name: np.concatenate(column) for name, column in self.columns.items()}
         arrays |= {"fates": self.fates, "hits": np.concatenate(self.hits)}
         arrays["boilerplate"] = np.array(sorted(self.boilerplate.items()), dtype=[("rule", "U64"), ("times", "i8")])
@@ -174,8 +175,3 @@ def _sha256(texts: pa.Array) -> NDArray[np.uint8]:
     data, offsets = utf8_of(texts)
     digests = [hashlib.sha256(data.data[begin:end]).digest() for begin, end in pairwise(offsets.tolist())]
     return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
-
-
-def _save(path: Path, array: NDArray[np.generic]) -> None:
-    with write_aside(path) as aside, open(aside, "wb") as file:
-        np.save(file, array)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from base.errors import UserError
 from base.progress import progress, say
 from base.storage import sha256, write_aside, write_bytes
+from data_prep.arrays import save_array
 from data_prep.documents import DOCUMENTS, document_keys, parts, read_columns
 from data_prep.stage import Job, discard
 from data_prep.tokenizer.encoding import Encoder, Reference, load_encoders
@@ -154,14 +155,9 @@ def _write(task: TokeniseTask, encoder: Encoder, reference: Reference | None, wh
     counted = np.concatenate(lengths)
     outcome = Tokenised(encoder.engine, why, len(counted), tokens, compared)
     write_bytes(str(_note(task.folder, task.part)), json.dumps(asdict(outcome)).encode())
-    _save(keys_path(task.folder, task.part), np.concatenate(keys))
-    _save(_lengths(task), counted)
+    save_array(keys_path(task.folder, task.part), np.concatenate(keys))
+    save_array(_lengths(task), counted)
     return outcome
-
-
-def _save(path: Path, array: NDArray[np.generic]) -> None:
-    with write_aside(path) as aside, open(aside, "wb") as file:
-        np.save(file, array)
 
 
 def _write_header(file: BinaryIO, tokens: int) -> None:
