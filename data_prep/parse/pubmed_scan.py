@@ -325,36 +325,30 @@ def _child(data: Any, node: int, begin: int, end: int) -> int:
 @njit(cache=True)
 def _opened(data: Any, node: int, found: Any, number: int, rows: Any, row: int) -> int:
     """Note what the start tag of a node says; returns the slot that the element fills, or -1."""
+    place = -1
     if node in (IDENTIFIER, OTHER_IDENTIFIER):
         place = _attribute(data, found, number, ID_TYPE)
-        if place < 0:
-            return -1
+    elif node == LINK:
+        place = _attribute(data, found, number, REF_TYPE)
+    elif node == PMID:
+        place = _attribute(data, found, number, VERSION_NAME)
+    if place >= 0:
         begin, end = found[5 * place + 2], found[5 * place + 3]
-        if found[5 * place + 4]:
+        if found[5 * place + 4]:  # a reference could spell any word
             rows[row + 3 * RECORD + 2] |= UNUSUAL
+        elif node == PMID:
+            for part in range(3):
+                rows[row + 3 * VERSION + part] = found[5 * place + 2 + part]
+        elif node == LINK:
+            if _is(data, begin, end, RETRACTION) or _is(data, begin, end, REPUBLISHED):
+                rows[row + 3 * RECORD + 2] |= RETRACTED
+            elif _is(data, begin, end, OF_CONCERN):
+                rows[row + 3 * RECORD + 2] |= CONCERN
         elif _is(data, begin, end, OF_PMC):
             rows[row + 3 * RECORD + 2] |= NAMES_PMCID
             return PMCID if node == IDENTIFIER else -1
-        elif _is(data, begin, end, OF_DOI):
-            return DOI if node == IDENTIFIER else -1
-    elif node == LINK:
-        place = _attribute(data, found, number, REF_TYPE)
-        if place < 0:
-            return -1
-        begin, end = found[5 * place + 2], found[5 * place + 3]
-        if found[5 * place + 4]:
-            rows[row + 3 * RECORD + 2] |= UNUSUAL
-        elif _is(data, begin, end, RETRACTION) or _is(data, begin, end, REPUBLISHED):
-            rows[row + 3 * RECORD + 2] |= RETRACTED
-        elif _is(data, begin, end, OF_CONCERN):
-            rows[row + 3 * RECORD + 2] |= CONCERN
-    elif node == PMID:
-        place = _attribute(data, found, number, VERSION_NAME)
-        if place >= 0:
-            for part in range(3):
-                rows[row + 3 * VERSION + part] = found[5 * place + 2 + part]
-            if found[5 * place + 4]:
-                rows[row + 3 * RECORD + 2] |= UNUSUAL
+        elif node == IDENTIFIER and _is(data, begin, end, OF_DOI):
+            return DOI
     elif node == ARTICLE_DATE:
         rows[row + 3 * RECORD + 2] |= HAS_ARTICLE_DATE
     elif node == OTHER_ABSTRACT:
