@@ -9,8 +9,9 @@ import importlib
 import json
 import os
 import platform
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from base import storage
@@ -18,6 +19,8 @@ from base.errors import run_command
 
 BENCHMARKS = {  # name: (module, what it measures)
     "training": ("benchmarks.training", "tokens per CPU-second: our Trainer run, a bare loop, transformers' GPT-2"),
+    "gpu": ("benchmarks.gpu", "training steps of the 2.7B model on a GPU: lever by lever, and train.py's Trainer"),
+    "loader": ("benchmarks.loader", "tokens per CPU-second of the training's loader, with nothing training"),
     "corpus": ("benchmarks.corpus", "CPU, growth and memory of data preparation, beside the plain way to do it"),
     "tokenise": ("benchmarks.tokenise", "tokens per CPU-second of data_prep's tokenising, and of tokenizers alone"),
     "select": ("benchmarks.select", "CPU of the rules on texts, near duplicates found, their memory at scale"),
@@ -53,13 +56,22 @@ def main() -> None:
         "figures": figures,
         "date": today,
         "command": " ".join(["python -m benchmarks", arguments.name, *arguments.rest]),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **_versions()},
         "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "load_average": os.getloadavg()[1]},
     }
     if arguments.record:
         text = json.dumps(record, indent=2) + "\n"
         storage.write_bytes(str(RECORDS / f"{arguments.name}-{today}.json"), text.encode())
     print(json.dumps(record))
+
+
+def _versions() -> dict[str, str]:
+    """Of what is installed: a GPU machine need not have what prepares the data."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ process, one thread, ids in memory; with dropout 0.1 as the recipe has it, and w
 agree. A microbatch has 4,096 tokens, as in yamls/quickstart.yaml: FSDP2 copies each parameter together for each
 microbatch, a cost that grows with the parameters alone. The three take turns, and the CPU seconds of the fastest step
 count, because the machine may be shared. Checkpoints and scores are off.
-Bars: trainer at least 0.95 of bare_loop, and at least 1 of transformers.
+Ours are compiled (compile_config: {}), in the Trainer and in the loop alike; transformers' is as its users run it.
+Bars: trainer at least 0.97 of bare_loop, and at least 1.15 of transformers.
 
     python -m benchmarks training
 """
@@ -24,7 +25,7 @@ from typing import Any
 
 from recipes.quickstart import KEEP_MEMORY
 
-BARS = {"trainer/bare_loop": 0.95, "trainer/transformers": 1.0}
+BARS = {"trainer/bare_loop": 0.97, "trainer/transformers": 1.15}
 
 
 def measure(arguments: list[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from composer import Callback, Logger, State, Trainer
+from composer import Callback, Logger, State
 from composer.core import DataSpec
 from composer.utils import dist, get_device
 from torch.utils.data import DataLoader
@@ -23,12 +23,14 @@ from base.progress import say
 from benchmarks.training import BARS
 from model.composer_gpt import collate, token_count
 from model.huggingface import config_to_huggingface, weights_to_huggingface
-from recipes import build, parallel
+from recipes import build
+from recipes.kernels import compile_model
 from recipes.schema import Training, parse_time
 
 VOCABULARY, LENGTH, BATCH = 28_896, 512, 8
 SHAPE = ["model.d_model=256", "model.n_heads=4", "model.n_layers=6", "model.scale_attn_by_inverse_layer_idx=false"]
 BATCHES = [f"max_seq_len={LENGTH}", f"global_train_batch_size={BATCH}", f"device_train_microbatch_size={BATCH}"]
+COMPILED = ["compile_config={}"]
 WITHOUT = ["callbacks.score_checkpoints=null", "save_folder=null", "autoresume=false", "progress_bar=false"]
 DROPOUTS = (0.1, 0.0)
 
@@ -43,6 +45,7 @@ def compare(dropout: float, rounds: int, steps: int) -> dict[str, Any]:
         overrides = [
             *SHAPE,
             *BATCHES,
+            *COMPILED,
             *WITHOUT,
             *probabilities,
             f"run_folder={folder}",
@@ -100,21 +103,9 @@ def _trainer(config: Training, samples: list[Any], losses: list[float]) -> Run:
     shape = config.gpt_config(VOCABULARY)
     model = build.build_model(config, shape)
     clock = Clock(losses)
-    trainer = Trainer(
-        seed=config.seed,
-        model=model,
-        train_dataloader=DataSpec(dataloader=_loader(samples), get_num_tokens_in_batch=token_count),
-        optimizers=build.build_optimizer(config.optimizer, model),
-        schedulers=build.build_scheduler(config.scheduler),
-        max_duration=config.max_duration,
-        precision=config.precision,
-        device_train_microbatch_size=config.device_train_microbatch_size,
-        parallelism_config=parallel.build_parallelism(config.fsdp_config),
-        callbacks=[clock, *build.build_callbacks(config, shape, Path())],
-        loggers=build.build_loggers(config, None),
-        progress_bar=False,
-        log_to_console=False,
-    )
+    data = DataSpec(dataloader=_loader(samples), get_num_tokens_in_batch=token_count)
+    callbacks = [clock, *build.build_callbacks(config, shape, Path())]
+    trainer = build.build_trainer(config, model, data, callbacks, build.build_loggers(config, None))
 
     def run(steps: int) -> list[float]:
         clock.starts.clear()
@@ -126,6 +117,8 @@ def _trainer(config: Training, samples: list[Any], losses: list[float]) -> Run:
 
 def _our_loss(config: Training) -> Way:
     model = build.build_model(config, config.gpt_config(VOCABULARY))
+    if config.compile_config is not None:
+        compile_model(model, config.compile_config)
     return model, lambda batch: model(batch)
 
 

@@ -18,16 +18,24 @@ class ComposerGPT(ComposerModel):
         config: the shape.
         seed: the initial weights depend on it alone.
         init_device: ``cpu``, or ``meta`` to fill in the weights only after sharding (on a GPU).
+        z_loss, end_of_text: see :class:`model.gpt.GPT`.
     """
 
-    def __init__(self, config: GPTConfig, seed: int, init_device: str = "cpu"):
+    def __init__(
+        self,
+        config: GPTConfig,
+        seed: int,
+        init_device: str = "cpu",
+        z_loss: float = 0.0,
+        end_of_text: int | None = None,
+    ):
         super().__init__()
         self.config = config
-        self.gpt = GPT(config, device=init_device)
+        self.gpt = GPT(config, init_device, z_loss, end_of_text)
         if init_device != "meta":
             initialize(self.gpt, seed)
         names = {module: name for name, module in self.gpt.named_modules()}
-        # Composer looks these up on its model's children. One unit of sharding and of recomputation a block;
+        # Composer looks these up on its model's children. One unit of sharding, and of recomputation, a block;
         # embeddings and the last norm stay in the root unit, together with the tied head.
         self.gpt.fsdp_wrap_fn = _is_block
         self.gpt.activation_checkpointing_fn = _is_block

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+END_OF_TEXT = "<|endoftext|>"  # the token that ends a document
+
 
 @dataclass(frozen=True)
 class GPTConfig:

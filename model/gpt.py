@@ -12,34 +12,35 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from model.config import GPTConfig
+from model.documents import document_mask
+from model.loss import PieceOfLoss, next_token_loss, piece_of_loss
 
 
 class Attention(nn.Module):
-    """Causal self-attention through ``scaled_dot_product_attention``, with the scale given by us."""
+    """Causal self-attention through ``scaled_dot_product_attention``."""
 
-    def __init__(self, config: GPTConfig, layer_idx: int):
+    def __init__(self, config: GPTConfig):
         super().__init__()
         self.n_heads = config.n_heads
         self.dropout = config.attn_pdrop
-        self.scale = config.d_head**-0.5
-        if config.scale_attn_by_inverse_layer_idx:
-            self.scale /= layer_idx + 1
+        self.by_layer = config.scale_attn_by_inverse_layer_idx
         self.c_attn = nn.Linear(config.d_model, 3 * config.d_model)
         self.c_proj = nn.Linear(config.d_model, config.d_model)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, layer: Tensor, documents: BlockMask | None) -> Tensor:
         B, T, D = x.shape
-        q, k, v = self.c_attn(x).view(B, T, 3, self.n_heads, D // self.n_heads).unbind(2)  # each B T H D/H
-        y = F.scaled_dot_product_attention(
-            q.transpose(1, 2),
-            k.transpose(1, 2),
-            v.transpose(1, 2),
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=True,
-            scale=self.scale,
-        )  # B H T D/H
+        qkv = self.c_attn(x).view(B, T, 3, self.n_heads, D // self.n_heads)
+        q, k, v = qkv.transpose(1, 3).unbind(2)  # each B H T D/H
+        if self.by_layer:
+            q = q / layer
+        if documents is None:
+            p = self.dropout if self.training else 0.0
+            y = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)  # B H T D/H
+        else:
+            y = flex_attention(q, k, v, block_mask=documents)  # B H T D/H; it knows no dropout
         return self.c_proj(y.transpose(1, 2).reshape(B, T, D))
 
 
@@ -57,32 +58,55 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each normed before and added after. The unit of sharding and of recomputation."""
+    """Attention and MLP, each normed before and added after. The unit of sharding, compiling and recomputation.
 
-    def __init__(self, config: GPTConfig, layer_idx: int):
+    ``layer`` is the block's number from 1, int64 and 0-dimensional. As a tensor, not a number of the module, because a
+    compiled graph holds numbers fast: there would be one for each block. As an integer, because FSDP2 casts what is
+    floating to bf16.
+    """
+
+    def __init__(self, config: GPTConfig):
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
-        self.attn = Attention(config, layer_idx)
+        self.attn = Attention(config)
         self.ln_2 = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.resid_pdrop)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.dropout(self.attn(self.ln_1(x)))
+    def forward(self, x: Tensor, layer: Tensor, documents: BlockMask | None = None) -> Tensor:
+        x = x + self.dropout(self.attn(self.ln_1(x), layer, documents))
         return x + self.dropout(self.mlp(self.ln_2(x)))
 
 
 class GPT(nn.Module):
-    """The decoder. With ``labels`` it returns the loss, without them logits."""
+    """The decoder. With ``labels`` it returns the loss, without them logits.
 
-    def __init__(self, config: GPTConfig, device: str | torch.device | None = None):
+    Args:
+        config: the shape.
+        device: where the weights are made; ``meta``: nowhere yet.
+        z_loss: see :func:`model.loss.next_token_loss`.
+        end_of_text: with it, training attends within documents, which this id ends; needs ``attn_pdrop`` 0.
+    """
+
+    def __init__(
+        self,
+        config: GPTConfig,
+        device: str | torch.device | None = None,
+        z_loss: float = 0.0,
+        end_of_text: int | None = None,
+    ):
         super().__init__()
+        if end_of_text is not None and config.attn_pdrop > 0:
+            raise ValueError(f"attention within documents knows no dropout, and attn_pdrop is {config.attn_pdrop}")
         self.config = config
+        self.z_loss = z_loss
+        self.end_of_text = end_of_text
+        self.piece_of_loss: PieceOfLoss = piece_of_loss  # recipes/parallel.py puts the compiled one here
         with torch.device(device) if device is not None else torch.device("cpu"):
             self.wte = nn.Embedding(config.vocab_size, config.d_model)
             self.wpe = nn.Embedding(config.max_seq_len, config.d_model)
             self.dropout = nn.Dropout(config.embd_pdrop)
-            self.blocks = nn.ModuleList(Block(config, layer_idx) for layer_idx in range(config.n_layers))
+            self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
             self.ln_f = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
 
     def forward(self, input_ids: Tensor, labels: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
@@ -94,24 +118,25 @@ class GPT(nn.Module):
             positions: B P, int64; logits are given only there. The projection is a large part of a small model.
 
         Returns:
-            The mean cross entropy in nats (scalar, fp32) with ``labels``; else logits, B P V or B T V.
+            With ``labels`` the mean cross entropy in nats (scalar, fp32, with the z-loss), else logits, B P V or B T V.
         """
         T = input_ids.shape[1]
         if self.config.max_seq_len < T:
             raise ValueError(f"{T} positions; the model has learned {self.config.max_seq_len}")
         x = self.wte(input_ids) + self.wpe(torch.arange(T, device=input_ids.device))  # B T D
         x = self.dropout(x)
-        for block in self.blocks:
-            x = block(x)
+        documents = None
+        if self.end_of_text is not None and labels is not None:
+            documents = document_mask(input_ids, self.end_of_text)
+        layers = torch.arange(1, len(self.blocks) + 1, device=x.device)
+        for layer, block in zip(layers, self.blocks, strict=True):
+            x = block(x, layer, documents)
         x = self.ln_f(x)
+        if labels is not None:
+            return next_token_loss(x, self.wte.weight, labels, self.z_loss, self.piece_of_loss)
         if positions is not None:
             x = x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # B P D
-        logits = F.linear(x, self.wte.weight)  # B T V or B P V
-        if labels is None:
-            return logits
-        targets = labels.new_full(labels.shape, -100)
-        targets[:, :-1] = labels[:, 1:]
-        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100)
+        return F.linear(x, self.wte.weight)  # B T V or B P V
 
 
 def initialize(gpt: GPT, seed: int) -> None:

@@ -12,10 +12,9 @@ from tokenizers import Tokenizer
 from base import storage
 from base.errors import UserError
 from model.checkpoint import fetch, load_weights, resolve
+from model.config import END_OF_TEXT
 from model.gpt import GPT
 from model.huggingface import config_from_huggingface, weights_from_huggingface
-
-END_OF_TEXT = "<|endoftext|>"
 
 
 @dataclass

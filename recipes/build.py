@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from composer import Callback
+from composer import Callback, Trainer
 from composer.callbacks import LRMonitor, MemoryMonitor, RuntimeEstimator, SpeedMonitor
 from composer.core import DataSpec
 from composer.loggers import LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
@@ -15,17 +15,22 @@ from streaming import StreamingDataLoader, StreamingDataset
 from eval.callback import ScoreCheckpoints
 from model.composer_gpt import ComposerGPT, collate, token_count
 from model.config import GPTConfig
-from recipes import schema
+from recipes import parallel, schema
 from recipes.callbacks.clip_grad_norm import ClipGradNorm
 from recipes.callbacks.console import Console
 from recipes.callbacks.metrics_log import MetricsLog
 from recipes.callbacks.save_checkpoints import SaveCheckpoints
+from recipes.kernels import compile_model
+from recipes.microbatch import set_microbatch
 from recipes.schema import Training, parse_time
 
 
-def build_model(config: Training, shape: GPTConfig) -> ComposerGPT:
-    """The model on the CPU, or on the meta device to be filled in after sharding."""
-    return ComposerGPT(shape, seed=config.seed, init_device=config.model.init_device)
+def build_model(config: Training, shape: GPTConfig, end_of_text: int | None = None) -> ComposerGPT:
+    """The model on the CPU, or on the meta device to be filled in after sharding; ``end_of_text`` for document_mask."""
+    ends = end_of_text if config.model.document_mask else None
+    model = ComposerGPT(shape, config.seed, config.model.init_device, config.model.z_loss, ends)
+    parallel.recompute_every(model, config.fsdp_config.activation_checkpointing_interval)
+    return model
 
 
 def build_train_data(config: Training) -> DataSpec:
@@ -101,6 +106,43 @@ def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path) -> list
             )
         )
     return callbacks
+
+
+def build_trainer(
+    config: Training,
+    model: ComposerGPT,
+    train_data: DataSpec,
+    callbacks: list[Callback],
+    loggers: list[LoggerDestination],
+    load_path: Path | None = None,
+) -> Trainer:
+    """The Trainer over a model that it has sharded, and compiled where that is asked for."""
+    size = config.device_train_microbatch_size
+    trainer = Trainer(
+        run_name=config.run_name,
+        seed=config.seed,
+        model=model,
+        train_dataloader=train_data,
+        optimizers=build_optimizer(config.optimizer, model),
+        schedulers=build_scheduler(config.scheduler),
+        max_duration=config.max_duration,
+        precision=config.precision,
+        device_train_microbatch_size=1 if size == "auto" else size,
+        parallelism_config=parallel.build_parallelism(config.fsdp_config),
+        callbacks=callbacks,
+        loggers=loggers,
+        progress_bar=False,
+        log_to_console=False,
+        dist_timeout=config.dist_timeout,
+        load_path=str(load_path) if load_path else None,
+        load_strict_model_weights=True,
+    )
+    parallel.average_gradients(model)
+    if config.compile_config is not None:
+        compile_model(model, config.compile_config)
+    if size == "auto":
+        set_microbatch(trainer, config, model.config)
+    return trainer
 
 
 def build_loggers(config: Training, total_batches: int | None) -> list[LoggerDestination]:

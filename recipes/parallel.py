@@ -1,46 +1,79 @@
 """Sharding by FSDP2, applied from outside to a model that knows nothing of it."""
 
 import warnings
+from dataclasses import dataclass
 
 import torch
 from composer.utils.parallelism import FSDP2Config
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.fsdp._fully_shard import _fsdp_collectives
 
+from model.gpt import GPT
 from recipes.schema import FSDP
+
+
+@dataclass
+class HybridFSDP2Config(FSDP2Config):
+    """FSDP2 within groups of ranks, replicated between them.
+
+    Composer 0.32.1 makes the mesh itself, from these two numbers, and overwrites one that it is given; FSDP2Config has
+    them fixed at "all ranks, one replica".
+    """
+
+    shard_degree: int = -1
+
+    @property
+    def data_parallel_shard_degree(self) -> int:
+        return self.shard_degree
+
+    @property
+    def data_parallel_replicate_degree(self) -> int | None:
+        return -1  # as many as there are ranks for
 
 
 def build_parallelism(config: FSDP) -> dict[str, FSDP2Config]:
     """FSDP2 as an object: handed over as a dictionary it would be dropped without a word (Composer 0.32.1)."""
+    settings = {
+        "reshard_after_forward": config.sharding_strategy != "SHARD_GRAD_OP",
+        "mixed_precision": config.mixed_precision,
+        "activation_checkpointing": config.activation_checkpointing,
+        "activation_cpu_offload": config.activation_cpu_offload,
+        "state_dict_type": "sharded",
+    }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="FSDP2 Config/APIs are experimental")  # known, pinned and tested
-        fsdp = FSDP2Config(
-            reshard_after_forward=config.sharding_strategy != "SHARD_GRAD_OP",
-            mixed_precision=config.mixed_precision,
-            activation_checkpointing=config.activation_checkpointing,
-            activation_cpu_offload=config.activation_cpu_offload,
-            state_dict_type="sharded",
-        )
-    return {"fsdp": fsdp}
+        if config.sharding_strategy == "HYBRID_SHARD":
+            assert config.data_parallel_shard_degree is not None  # the schema asks for it
+            return {"fsdp": HybridFSDP2Config(shard_degree=config.data_parallel_shard_degree, **settings)}
+        return {"fsdp": FSDP2Config(**settings)}
+
+
+def recompute_every(model: nn.Module, interval: int) -> None:
+    """Have Composer recompute the activations of every ``interval``-th block only."""
+    for gpt in model.modules():
+        if isinstance(gpt, GPT):
+            chosen = set(gpt.blocks[interval - 1 :: interval])
+            gpt.activation_checkpointing_fn = chosen.__contains__
 
 
 def average_gradients(model: nn.Module) -> None:
-    """Make FSDP2 average gradients over the ranks where the backend sums them.
+    """Make FSDP2 average gradients over the ranks on gloo, which cannot.
 
-    FSDP2 reduces with ReduceOp.AVG. The reduce-scatter of gloo (torch 2.7.0) takes it for a sum, without a word: on
-    the CPU every gradient, and its logged norm, would be as many times too large as there are ranks, and clipping that
-    much too strong. What the backend does is asked of it, so nothing is divided twice under another torch.
+    FSDP2 reduces with ReduceOp.AVG. The reduce-scatter of gloo (torch 2.7.0) takes it for a sum, without a word: on the
+    CPU every gradient, and its logged norm, would be as many times too large as there are ranks, and clipping that much
+    too strong. Its all-reduce, which hybrid sharding needs, refuses it. So they sum there, and FSDP2 divides.
     """
-    factor = _average_of_ones()
-    if factor == 1.0:
+    if torch.distributed.get_backend() != "gloo":
         return
-
-    def divide(gradient: Tensor) -> None:
-        gradient.div_(factor)
-
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.set_all_reduce_hook(divide)
+    if hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):  # torch 2.8 and later
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.set_force_sum_reduction_for_comms(True)
+        return
+    # In torch 2.7 only fp16 is summed and divided, and this function decides it.
+    ranks = float(torch.distributed.get_world_size())
+    _fsdp_collectives._get_gradient_divide_factors = lambda *unused: (1.0, ranks)
 
 
 def leave() -> None:
@@ -51,12 +84,3 @@ def leave() -> None:
     """
     if torch.distributed.get_backend() == "nccl":
         torch.distributed.destroy_process_group()
-
-
-def _average_of_ones() -> float:
-    """What the backend makes of the average of a one from each rank."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    ones = torch.ones(torch.distributed.get_world_size(), device=device)
-    mine = torch.empty(1, device=device)
-    torch.distributed.reduce_scatter_tensor(mine, ones, op=torch.distributed.ReduceOp.AVG)
-    return mine.item()

@@ -13,7 +13,7 @@ from base.progress import say
 from eval.task import find_file, load_questions
 from eval.tasks import TASKS
 from model.checkpoint import Checkpoint, DamagedCheckpoint, list_checkpoints, read_manifest
-from model.config import GPTConfig
+from model.config import END_OF_TEXT, GPTConfig
 from recipes.schema import Training, duration_in_batches
 
 NEW_FOLDER = "choose another run_name or folder to begin anew"
@@ -30,6 +30,7 @@ class Findings:
     model: GPTConfig | None = None
     tokenizer_sha256: str | None = None
     entries: int | None = None
+    end_of_text: int | None = None
     samples: int | None = None
     shard_bytes: int = 0
     batches: int | None = None
@@ -95,6 +96,9 @@ def _tokenizer(config: Training, world_size: int, found: Findings) -> None:
         raise UserError(f"tokenizer.name: {place}: not a tokenizer: {error}") from error
     found.tokenizer_sha256 = sha256(data).hexdigest()
     found.entries = entries = max(ids) + 1
+    found.end_of_text = added.get(END_OF_TEXT)
+    if config.model.document_mask and found.end_of_text is None:
+        found.faults.append(f"model.document_mask: {place} has no {END_OF_TEXT}, so documents have no end")
     vocab_size = config.model.vocab_size or entries
     if vocab_size < entries:
         found.faults.append(f"model.vocab_size: {vocab_size} is smaller than the tokenizer's {entries} entries")
@@ -152,6 +156,11 @@ def _batches(config: Training, world_size: int, found: Findings) -> None:
 
 def _ranks(config: Training, world_size: int, found: Findings) -> None:
     total, micro = config.global_train_batch_size, config.device_train_microbatch_size
+    degree = config.fsdp_config.data_parallel_shard_degree
+    if degree is not None and world_size % degree:
+        found.faults.append(
+            f"fsdp_config.data_parallel_shard_degree: {degree} ranks a copy do not divide the {world_size} ranks"
+        )
     if total % world_size:
         found.faults.append(
             f"global_train_batch_size: {total} is not divisible by the {world_size} ranks; "
@@ -159,7 +168,7 @@ def _ranks(config: Training, world_size: int, found: Findings) -> None:
         )
         return
     each = total // world_size
-    if each % micro:
+    if micro != "auto" and each % micro:
         found.faults.append(
             f"device_train_microbatch_size: {micro} does not divide the {each} sequences of each of {world_size} ranks"
         )

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from composer import State, Trainer
+from composer import State
 from composer.utils import dist, get_device
 
 from base import storage
@@ -43,28 +43,11 @@ def pretrain(config: Training, found: Findings) -> None:
     resume_from = fetch_newest(config.save_folder, run_folder / "resume") if config.save_folder else None
     together(lambda: _save_configuration(config, run_folder))
 
-    model = build.build_model(config, found.model)
+    model = build.build_model(config, found.model, found.end_of_text)
     restore_random_state = RestoreRandomState()
-    trainer = Trainer(
-        run_name=config.run_name,
-        seed=config.seed,
-        model=model,
-        train_dataloader=build.build_train_data(config),
-        optimizers=build.build_optimizer(config.optimizer, model),
-        schedulers=build.build_scheduler(config.scheduler),
-        max_duration=config.max_duration,
-        precision=config.precision,
-        device_train_microbatch_size=config.device_train_microbatch_size,
-        parallelism_config=parallel.build_parallelism(config.fsdp_config),
-        callbacks=[restore_random_state, *build.build_callbacks(config, found.model, tokenizer)],
-        loggers=build.build_loggers(config, found.batches),
-        progress_bar=False,
-        log_to_console=False,
-        dist_timeout=config.dist_timeout,
-        load_path=str(resume_from) if resume_from else None,
-        load_strict_model_weights=True,
-    )
-    parallel.average_gradients(model)
+    callbacks = [restore_random_state, *build.build_callbacks(config, found.model, tokenizer)]
+    loggers = build.build_loggers(config, found.batches)
+    trainer = build.build_trainer(config, model, build.build_train_data(config), callbacks, loggers, resume_from)
     if resume_from is not None:
         restore_random_state.saved, trainer._rng_state = trainer._rng_state, None
         dist.barrier()
@@ -82,7 +65,11 @@ def pretrain(config: Training, found: Findings) -> None:
 
 
 def _require_gpu_where_needed(config: Training) -> None:
-    wanted = {"precision=fp32": config.precision != "fp32", "model.init_device=cpu": config.model.init_device == "meta"}
+    wanted = {
+        "precision=fp32": config.precision != "fp32",
+        "model.init_device=cpu": config.model.init_device == "meta",
+        "device_train_microbatch_size=1": config.device_train_microbatch_size == "auto",
+    }
     if any(wanted.values()) and not torch.cuda.is_available():
         changes = " ".join(change for change, needed in wanted.items() if needed)
         raise UserError(f"{config.run_name} needs GPUs, and torch sees none here; for the CPU: {changes}", shared=True)

@@ -4,14 +4,9 @@ from dataclasses import dataclass
 
 from base.progress import count, duration
 from model.config import GPTConfig
+from recipes.memory import GIB, USABLE, largest_microbatch, memory_by_part
 from recipes.preflight import Findings
-from recipes.schema import FSDP, Hardware, Training
-
-GIB = 2**30
-# Bytes that stay allocated for one 1,024-token sequence and one layer, in units of d_model a token, without
-# recomputation and in bf16 autocast: inputs of the products, of the norms and of GELU. Estimated, not measured.
-ACTIVATION_UNITS = 36
-RECOMPUTED_UNITS = 2
+from recipes.schema import Hardware, Training
 
 
 @dataclass(frozen=True)
@@ -74,40 +69,24 @@ def _tokens(config: Training, found: Findings) -> list[str]:
     return [*lines, ""]
 
 
-def memory_by_part(model: GPTConfig, fsdp: FSDP, world_size: int, microbatch: int, bf16: bool) -> dict[str, float]:
-    """Estimated bytes on each GPU.
-
-    Parameters, gradients and the two Adam moments are fp32 and sharded; under bf16 the units in use are gathered in
-    bf16 (two blocks and the root, or all with SHARD_GRAD_OP).
-    """
-    block = (model.n_parameters - (model.vocab_size + model.max_seq_len) * model.d_model) / model.n_layers
-    width = 2 if bf16 else 4
-    gathered = 2 * block + (model.vocab_size + model.max_seq_len) * model.d_model
-    if fsdp.sharding_strategy == "SHARD_GRAD_OP":
-        gathered = model.n_parameters
-    token_layers = microbatch * model.max_seq_len * model.n_layers
-    units = RECOMPUTED_UNITS if fsdp.activation_checkpointing else ACTIVATION_UNITS
-    logits = microbatch * model.max_seq_len * model.vocab_size
-    return {
-        "parameters": 4 * model.n_parameters / world_size,
-        "gradients": 4 * model.n_parameters / world_size,
-        "Adam moments": 8 * model.n_parameters / world_size,
-        "gathered units": width * gathered,
-        "activations": token_layers * model.d_model * units * width / 2,
-        "logits and loss": 14.0 * logits,
-    }
-
-
 def _memory(config: Training, model: GPTConfig, world_size: int) -> list[str]:
-    microbatch = config.device_train_microbatch_size
-    parts = memory_by_part(model, config.fsdp_config, world_size, microbatch, config.precision == "amp_bf16")
-    lines = [f"memory of each of {world_size} ranks, estimated (microbatch {microbatch})"]
-    lines += [_row(name, f"{size / GIB:>8.2f} GiB") for name, size in parts.items()]
+    there = GPUS[config.hardware.gpu].memory_gib if config.hardware is not None else None
+    size = config.device_train_microbatch_size
+    how = f"microbatch {size}"
+    if size == "auto":
+        size = largest_microbatch(config, model, world_size, there * GIB) or 1 if there is not None else 1
+        how = (
+            f"microbatch {size}, the largest that fits by this"
+            if there is not None
+            else "microbatch 1; hardware is not set"
+        )
+    parts = memory_by_part(config, model, world_size, size)
+    lines = [f"memory of each of {world_size} ranks, estimated ({how})"]
+    lines += [_row(name, f"{bytes_ / GIB:>8.2f} GiB") for name, bytes_ in parts.items()]
     total = sum(parts.values())
     room = ""
-    if config.hardware is not None:
-        there = GPUS[config.hardware.gpu].memory_gib
-        fits = "fits" if total < 0.92 * there * GIB else "DOES NOT FIT: a smaller microbatch, or more ranks"
+    if there is not None:
+        fits = "fits" if total <= USABLE * there * GIB else "DOES NOT FIT: a smaller microbatch, or more ranks"
         room = f" of {there:.0f} GiB: {fits}"
     return [*lines, _row("total", f"{total / GIB:>8.2f} GiB{room}"), ""]
 

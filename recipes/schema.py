@@ -62,6 +62,8 @@ class Model(Section):
     layer_norm_epsilon: float = GPTConfig.layer_norm_epsilon
     initializer_range: float = GPTConfig.initializer_range
     scale_attn_by_inverse_layer_idx: bool = GPTConfig.scale_attn_by_inverse_layer_idx
+    z_loss: Annotated[float, Field(ge=0)] = 0.0  # of the training, not the shape: coefficient of log(Z)² in the loss
+    document_mask: bool = False  # of the training: attention within documents, by FlexAttention
     init_device: Literal["cpu", "meta"] = "cpu"
 
 
@@ -133,10 +135,20 @@ class Algorithms(Section):
 class FSDP(Section):
     """FSDP2, under the names that users of FSDP1 in llm-foundry know."""
 
-    sharding_strategy: Literal["FULL_SHARD", "SHARD_GRAD_OP"] = "FULL_SHARD"
-    mixed_precision: Literal["DEFAULT", "PURE", "FULL"] = "DEFAULT"
+    sharding_strategy: Literal["FULL_SHARD", "SHARD_GRAD_OP", "HYBRID_SHARD"] = "FULL_SHARD"
+    data_parallel_shard_degree: Positive | None = (
+        None  # HYBRID_SHARD: ranks that share one copy, such as those of a node
+    )
+    mixed_precision: Literal["DEFAULT", "PURE", "FULL"] = "DEFAULT"  # PURE also reduces gradients in bf16
     activation_checkpointing: bool = False
+    activation_checkpointing_interval: Positive = 1  # of every how many blocks one is recomputed
     activation_cpu_offload: bool = False
+
+
+class Compile(Section):
+    """Arguments of torch.compile, for each block and the loss. ``compile_config: {}`` is on, null is off."""
+
+    mode: Literal["default", "max-autotune-no-cudagraphs"] = "default"
 
 
 class SpeedMonitor(Section):
@@ -225,9 +237,10 @@ class Training(Schema):
     algorithms: Algorithms = Algorithms()
     max_duration: Interval
     global_train_batch_size: Positive
-    device_train_microbatch_size: Positive
+    device_train_microbatch_size: Positive | Literal["auto"]
     precision: Literal["fp32", "amp_bf16"] = "amp_bf16"
     fsdp_config: FSDP = FSDP()
+    compile_config: Compile | None = None
     dist_timeout: Positive = 600
     callbacks: Callbacks = Callbacks()
     loggers: Loggers = Loggers()
@@ -243,11 +256,12 @@ class Training(Schema):
     @classmethod
     def cross_checks(cls) -> list[Callable[[Any], Iterable[tuple[str, str]]]]:
         return [_heads_divide_width, _warmup_ends_before_the_run, _microbatch_fits, _cache_has_a_source,
-                _resume_has_a_place, _time_units_fit]  # fmt: skip
+                _resume_has_a_place, _time_units_fit, _sharding_is_whole,
+                _documents_have_a_kernel]  # fmt: skip
 
     def gpt_config(self, vocab_size: int) -> GPTConfig:
         """The shape, with the vocabulary size filled in."""
-        values = self.model.model_dump(exclude={"name", "init_device", "vocab_size"})
+        values = self.model.model_dump(exclude={"name", "init_device", "vocab_size", "z_loss", "document_mask"})
         return GPTConfig(vocab_size=vocab_size, max_seq_len=self.max_seq_len, **values)
 
     @property
@@ -284,7 +298,34 @@ def _warmup_ends_before_the_run(c: Training) -> Faults:
         yield "scheduler.t_warmup", f"{c.scheduler.t_warmup} is not shorter than max_duration {c.max_duration}"
 
 
+def _sharding_is_whole(c: Training) -> Faults:
+    fsdp = c.fsdp_config
+    if (fsdp.sharding_strategy == "HYBRID_SHARD") != (fsdp.data_parallel_shard_degree is not None):
+        yield (
+            "fsdp_config.data_parallel_shard_degree",
+            "HYBRID_SHARD needs it, the number of ranks that share one copy of the model; the others do not take it",
+        )
+    if fsdp.activation_checkpointing_interval > 1 and not fsdp.activation_checkpointing:
+        yield "fsdp_config.activation_checkpointing_interval", "says nothing while activation_checkpointing is off"
+    if fsdp.activation_checkpointing_interval > c.model.n_layers:
+        yield "fsdp_config.activation_checkpointing_interval", f"there are {c.model.n_layers} blocks"
+
+
+def _documents_have_a_kernel(c: Training) -> Faults:
+    if not c.model.document_mask:
+        return
+    if c.model.attn_pdrop > 0:
+        yield (
+            "model.document_mask",
+            f"FlexAttention knows no dropout, and model.attn_pdrop is {c.model.attn_pdrop}; set it to 0",
+        )
+    if c.precision != "fp32" and c.compile_config is None:
+        yield "model.document_mask", "FlexAttention is fast only when it is compiled; set compile_config={}"
+
+
 def _microbatch_fits(c: Training) -> Faults:
+    if c.device_train_microbatch_size == "auto":
+        return
     if c.global_train_batch_size % c.device_train_microbatch_size:
         yield (
             "device_train_microbatch_size",

@@ -123,3 +123,23 @@ def test_dropout_is_on_in_training_and_off_in_evaluation(ids):
         assert model(ids).equal(model(ids))
         model.train()
         assert not model(ids).equal(model(ids))
+
+
+def test_bf16_autocast_stays_within_its_rounding_of_fp32(ids):
+    ours = our_model(std=0.02).train()
+    for module in ours.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "dropout") and isinstance(module.dropout, float):
+            module.dropout = 0.0
+    losses, gradients = [], []
+    for enabled in (False, True):
+        ours.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            loss = ours(ids, labels=ids)
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in ours.parameters()]))
+    exact, rounded = gradients
+    assert 0 < abs(losses[1] - losses[0]) < 2e-3 * losses[0]
+    assert 0 < (rounded - exact).norm() < 2e-2 * exact.norm()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,9 +67,9 @@ class Run:
         assert process.returncode == 0, output
         return output
 
-    def train_and_kill(self, ranks: int, at_batch: int, saved: str) -> None:
+    def train_and_kill(self, ranks: int, at_batch: int, saved: str, overrides: Sequence[str] = ()) -> None:
         """SIGKILL to the launcher and all that it started, once ``at_batch`` is logged and ``saved`` is whole."""
-        process = self.start(ranks)
+        process = self.start(ranks, *overrides)
         deadline = time.monotonic() + 120
         while at_batch not in self.metrics() or not (self.checkpoints / saved / "manifest.json").exists():
             assert process.poll() is None and time.monotonic() < deadline, "it ended or hung before it could be killed"
@@ -83,6 +84,9 @@ class Run:
     def metrics(self) -> dict[int, dict[str, Any]]:
         path = self.folder / "run" / "metrics.jsonl"
         return read_metrics(path) if path.exists() else {}
+
+    def manifest(self, checkpoint: str) -> dict[str, Any]:
+        return json.loads((self.checkpoints / checkpoint / "manifest.json").read_text())
 
     def losses(self) -> list[float]:
         return series(self.metrics(), LOSS)[1]

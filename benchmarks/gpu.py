@@ -1,0 +1,69 @@
+"""Training steps of the 2.7B model on the one GPU that is there, by train.py's own Trainer and lever by lever.
+
+correct   a small model, ten steps from the same weights on the same tokens: in fp32 the losses of the CPU to 1e-4; in
+          bf16, compiled, with each kernel of attention, to 2e-2. A GPU that fails this is not timed.
+ceilings  bf16 products, 8192³ and those of this model's layers with 16,384 tokens, and a copy
+trainer   train.py's Trainer as recipes.build makes it from yamls/biomedlm.yaml, four microbatches a step, 20 steps
+          after three, over real tokens when ``--data`` has them
+levers    one microbatch and one optimizer step at a time: ours, ours with one thing changed, transformers' GPT-2.
+          Sharded by FSDP2 over one rank where it does not say otherwise, which is how the Trainer runs it. The median
+          of the steps after the first three.
+
+MFU is against 989 TFLOP/s and 16.550 GFLOP a token (6 x matmul parameters + 12 x layers x width x length); another
+GPU's peak is given by ``--peak-tflops``. Bar: the Trainer at 0.55 at least. What does not run is in the record with its
+reason. No part or lever is begun after ``--seconds``.
+
+Works under the pinned torch, and under a newer one with Composer installed without its pins. ``--small`` is the same on
+the CPU with a small shape, to try the script.
+
+    python -m benchmarks --record gpu --data FOLDER     (a folder that python -m data_prep has made: mds, tokenizer)
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from base.progress import say
+
+# What shares a process: the Trainer's memory is free for the levers only once its process has ended.
+PROCESSES = (("correct", "ceilings", "trainer"), ("levers",))
+
+
+def measure(arguments: list[str]) -> dict[str, Any]:
+    """The figures of each part."""
+    given = arguments_parser().parse_args(arguments)
+    began = time.monotonic()
+    figures: dict[str, Any] = {}
+    for parts in PROCESSES:
+        wanted = [part for part in parts if part in given.parts.split(",")]
+        if not wanted or not figures.get("correct", {}).get("passed", True):
+            continue
+        left = given.seconds - (time.monotonic() - began)
+        own = ["--parts", ",".join(wanted), "--seconds", str(left)]
+        child = subprocess.run(
+            [sys.executable, "-m", "benchmarks.gpu_parts", *arguments, *own],
+            env={"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"} | os.environ, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        lines = child.stdout.splitlines()
+        figures |= json.loads(lines[-1]) if lines and child.returncode == 0 else dict.fromkeys(wanted, "failed")
+        say(f"{', '.join(wanted)}: ended with {child.returncode} after {time.monotonic() - began:.0f} s in all")
+    return figures
+
+
+def arguments_parser() -> argparse.ArgumentParser:
+    """Of the command, and of the processes that it starts."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="packed sequences of 1,024 (mds/train) and their tokenizer")
+    parser.add_argument("--parts", default="correct,ceilings,trainer,levers", help="some of them")
+    parser.add_argument("--seconds", type=float, default=480, help="no part or lever is begun after these")
+    parser.add_argument("--peak-tflops", type=float, default=989, help="bf16, dense: of this GPU (A100: 312)")
+    parser.add_argument("--levers", help="only those whose name has one of these words, with commas between")
+    parser.add_argument("--small", action="store_true", help="a small shape on the CPU: the script, not the speed")
+    return parser

@@ -1,0 +1,262 @@
+"""The parts of `python -m benchmarks gpu`, some in one process: its last line is their figures."""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from composer import Callback, Logger, State
+from composer.core import DataSpec
+from composer.utils import dist, get_device
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader
+
+from base.configuration import load_configuration
+from base.errors import UserError, run_command
+from base.progress import say
+from benchmarks.gpu import arguments_parser
+from benchmarks.gpu_levers import LEVERS, Machine, run_lever
+from model.composer_gpt import ComposerGPT, collate, token_count
+from model.config import GPTConfig
+from model.gpt import GPT, initialize
+from recipes import build
+from recipes.kernels import compile_model
+from recipes.schema import Compile, Training
+
+WARM, STEPS = 3, 20
+SMALL = ["model.d_model=128", "model.n_heads=2", "model.n_layers=2", "max_seq_len=128", "model.vocab_size=512",
+         "model.init_device=cpu", "precision=fp32"]  # fmt: skip
+ATTENTION = {
+    "default": None,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+
+
+def run_parts(given: argparse.Namespace) -> dict[str, Any]:
+    """Each part's figures by its name; a part that fails leaves its reason."""
+    if not given.small and not torch.cuda.is_available():
+        raise UserError("benchmarks gpu: torch sees no GPU here; --small tries the script on the CPU")
+    began = time.monotonic()
+    dist.initialize_dist(get_device("cpu" if given.small else "gpu"))
+    config = load_configuration("yamls/biomedlm.yaml", _overrides(given), Training)
+    assert config.model.vocab_size is not None
+    shape = config.gpt_config(config.model.vocab_size)
+    machine = Machine("cpu" if given.small else "cuda", shape, given.peak_tflops * 1e12, _tokens(given.data, shape))
+    parts: dict[str, Callable[[], Any]] = {
+        "correct": lambda: correct(machine.device),
+        "ceilings": lambda: ceilings(machine, 256 if given.small else 16_384),
+        "trainer": lambda: trainer(config, machine, given.data),
+        "levers": lambda: levers(machine, given, began),
+    }
+    figures: dict[str, Any] = {"gpu": _gpu(machine), "tokens": "real" if given.data else "random"}
+    for name in given.parts.split(","):
+        if time.monotonic() - began > given.seconds:
+            figures[name] = {"left_out": f"begun after {given.seconds:.0f} s"}
+            continue
+        start = time.monotonic()
+        try:
+            figures[name] = parts[name]()
+        except Exception as error:
+            traceback.print_exc()
+            figures[name] = {"failed": f"{type(error).__name__}: {error}"[:500]}
+        say(f"{name}, {time.monotonic() - start:.0f} s: {figures[name]}")
+        if name == "correct" and not figures[name].get("passed"):
+            break
+    return figures
+
+
+def _overrides(given: argparse.Namespace) -> list[str]:
+    micro = 2 if given.small else 16
+    return [
+        *(SMALL if given.small else []),
+        f"global_train_batch_size={4 * micro}", f"device_train_microbatch_size={micro}",
+        f"max_duration={WARM + STEPS}ba", "scheduler.t_warmup=2ba", "scheduler.t_max=100ba", "compile_config={}",
+        "fsdp_config.sharding_strategy=SHARD_GRAD_OP", f"tokenizer.name={given.data or '.'}/tokenizer",
+        "train_loader.dataset.remote=null", f"train_loader.dataset.local={given.data or '.'}/mds",
+        "train_loader.dataset.num_canonical_nodes=1", "callbacks.score_checkpoints=null", "save_folder=null",
+        "autoresume=false", "progress_bar=false", "console_log_interval=1ba", "hardware=null",
+    ]  # fmt: skip
+
+
+def _gpu(machine: Machine) -> dict[str, Any]:
+    about: dict[str, Any] = {"device": machine.device, "torch": torch.__version__, "peak_tflops": machine.peak / 1e12}
+    if machine.device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        about |= {"name": properties.name, "gib": round(properties.total_memory / 2**30, 1), "cuda": torch.version.cuda}
+        about |= {"cudnn": torch.backends.cudnn.version()}
+    return about
+
+
+def _tokens(data: Path | None, shape: GPTConfig) -> Tensor:
+    """Sequences to take microbatches from: N T, int64."""
+    if data is None:
+        generator = torch.Generator().manual_seed(5)
+        return torch.randint(shape.vocab_size, (64, shape.max_seq_len), generator=generator)
+    from streaming import StreamingDataset
+
+    dataset = StreamingDataset(local=str(data / "mds"), split="train", batch_size=1)
+    rows = [dataset[number]["tokens"] for number in range(min(len(dataset), 512))]
+    tokens = torch.from_numpy(np.stack(rows).astype("int64"))[:, : shape.max_seq_len]
+    return tokens.clamp(max=shape.vocab_size - 1)
+
+
+def correct(device: str) -> dict[str, Any]:
+    """Largest relative difference of ten losses to those of the CPU in fp32."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    reference = _ten_losses("cpu", bf16=False, attention="default", compiled=False)
+    differences, faults = {}, {}
+    ways = [(False, "default", False), (False, "default", True), (True, "math", False), (True, "default", True)]
+    if device == "cuda":
+        ways += [(True, "flash", True), (True, "cudnn", True)]
+    for bf16, attention, compiled in ways:
+        name = f"{'bf16' if bf16 else 'fp32'}, {attention} attention, {'compiled' if compiled else 'eager'}"
+        try:
+            losses = _ten_losses(device, bf16, attention, compiled)
+        except Exception as error:
+            faults[name] = f"{type(error).__name__}: {error}"[:300]
+            continue
+        apart = max(abs(one - other) / other for one, other in zip(losses, reference, strict=True))
+        differences[name] = float(f"{apart:.2e}")
+    sound = all(apart <= (2e-2 if name.startswith("bf16") else 1e-4) for name, apart in differences.items())
+    return {"passed": sound and len(differences) >= 4, "differences": differences, "failed": faults,
+            "loss_first_and_last": [round(reference[0], 5), round(reference[-1], 5)]}  # fmt: skip
+
+
+def _ten_losses(device: str, bf16: bool, attention: str, compiled: bool) -> list[float]:
+    shape = GPTConfig(vocab_size=512, max_seq_len=256, d_model=256, n_heads=2, n_layers=4, attn_pdrop=0, resid_pdrop=0,
+                      embd_pdrop=0)  # fmt: skip
+    gpt = GPT(shape)
+    initialize(gpt, seed=1)
+    gpt.to(device)
+    torch._dynamo.reset()
+    if compiled:
+        compile_model(gpt, Compile())
+    optimizer = torch.optim.AdamW(gpt.parameters(), lr=1e-3, weight_decay=0.1, fused=True)
+    ids = (torch.arange(4 * 256).view(4, 256) * 7 % 512).to(device)  # a pattern that can be learned
+    losses = []
+    backend = ATTENTION[attention]
+    with sdpa_kernel(backend) if backend is not None else torch.autocast(device, enabled=False):
+        for _ in range(10):
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
+                loss = gpt(ids, labels=ids)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+    return losses
+
+
+def ceilings(machine: Machine, tokens: int) -> dict[str, Any]:
+    """TFLOP/s of products, GB/s of a copy, and the MFU that this model would have if nothing but its products ran."""
+    size = 512 if machine.device == "cpu" else 8192
+    d, V, L = machine.shape.d_model, machine.shape.vocab_size, machine.shape.n_layers
+    figures: dict[str, Any] = {f"bf16_{size}": round(machine.product(size, size, size)[1] / 1e12, 1)}
+    seconds = 0.0
+    for name, k, n, times in (("c_attn", d, 3 * d, L), ("c_proj", d, d, L), ("c_fc", d, 4 * d, L),
+                              ("mlp.c_proj", 4 * d, d, L), ("head", d, V, 1)):  # fmt: skip
+        passes = {"forward": (tokens, k, n), "d_input": (tokens, n, k), "d_weight": (n, tokens, k)}
+        for kind, (rows, inner, columns) in passes.items():
+            taken, rate = machine.product(rows, inner, columns)
+            seconds += times * taken
+            figures[f"{name} {kind}"] = round(rate / 1e12, 1)
+    figures["mfu_of_products_alone"] = machine.mfu(tokens / seconds)
+    source = torch.empty(2**26 if machine.device == "cpu" else 2**32, dtype=torch.uint8, device=machine.device)
+    target = torch.empty_like(source)
+    figures["copy_gb_per_second"] = round(2 * source.numel() / machine.seconds(lambda: target.copy_(source)) / 1e9)
+    return figures
+
+
+def levers(machine: Machine, given: argparse.Namespace, began: float) -> dict[str, Any]:
+    """By lever: milliseconds of a microbatch and of the optimizer, tokens a second, MFU, memory, loss."""
+    wanted = given.levers.split(",") if given.levers else [""]
+    figures: dict[str, Any] = {}
+    for lever in LEVERS:
+        if not any(word in lever.name for word in wanted):
+            continue
+        if time.monotonic() - began > given.seconds:
+            figures[lever.name] = {"left_out": f"not begun within {given.seconds:.0f} s"}
+            continue
+        start = time.monotonic()
+        try:
+            backend = ATTENTION[lever.attention]
+            with sdpa_kernel(backend) if backend is not None else torch.autocast(machine.device, enabled=False):
+                figures[lever.name] = run_lever(machine, lever)
+        except Exception as error:
+            machine.forget()
+            figures[lever.name] = {"failed": f"{type(error).__name__}: {error}"[:300]}
+        say(
+            f"{time.monotonic() - began:4.0f} s, {lever.name} ({time.monotonic() - start:.0f} s): {figures[lever.name]}"
+        )
+    machine.forget()
+    return figures
+
+
+class Clock(Callback):
+    """Seconds between the ends of batches, once the device has done them."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.ends: list[float] = []
+        self.losses: list[float] = []
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        self.machine.wait()
+        self.ends.append(time.monotonic())
+        self.losses.append(float(state.loss))
+
+
+def trainer(config: Training, machine: Machine, data: Path | None) -> dict[str, Any]:
+    """What train.py runs."""
+    start = time.monotonic()
+    clock = Clock(machine)
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        config = config.model_copy(update={"run_folder": folder})
+        model: ComposerGPT = build.build_model(config, machine.shape)
+        if data is not None:
+            loader = build.build_train_data(config)
+        else:
+            rows = machine.tokens.repeat(WARM + STEPS, 1)[: config.global_train_batch_size * (WARM + STEPS)].numpy()
+            samples = [{"tokens": row.astype("uint16")} for row in rows]
+            batches = DataLoader(samples, batch_size=config.global_train_batch_size, collate_fn=collate)  # type: ignore[arg-type]
+            loader = DataSpec(dataloader=batches, get_num_tokens_in_batch=token_count)
+        callbacks = [clock, *build.build_callbacks(config, machine.shape, Path())]
+        built = build.build_trainer(config, model, loader, callbacks, build.build_loggers(config, None))
+        ready = time.monotonic()
+        built.fit()
+        built.close()
+    seconds = (clock.ends[-1] - clock.ends[WARM - 1]) / STEPS
+    tokens = config.tokens_per_batch
+    peak = machine.peak_memory()
+    return {
+        "microbatch": config.device_train_microbatch_size,
+        "tokens_a_step": tokens,
+        "seconds_a_step": round(seconds, 4),
+        "tokens_per_second": round(tokens / seconds),
+        "mfu": machine.mfu(tokens / seconds),
+        "bar": 0.55,
+        "bar_met": machine.mfu(tokens / seconds) >= 0.55,
+        "peak_gib": peak,
+        "seconds_to_build": round(ready - start, 1),
+        "seconds_to_first_batch": round(clock.ends[0] - ready, 1),
+        "loss_first_and_last": [round(clock.losses[0], 4), round(clock.losses[-1], 4)],
+    }
+
+
+def main() -> None:
+    figures = run_parts(arguments_parser().parse_args(sys.argv[1:]))
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    run_command(main)

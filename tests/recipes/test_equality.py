@@ -1,0 +1,100 @@
+"""The same training, whichever way it is spread over ranks, microbatches and kernels: real launches on the CPU."""
+
+import json
+import math
+
+import pytest
+import torch
+from streaming import StreamingDataset
+
+from model.checkpoint import list_checkpoints
+from model.composer_gpt import ComposerGPT, collate
+from model.config import GPTConfig
+from recipes import build
+from recipes.metrics import series
+from recipes.report import NORM
+from recipes.schema import DecoupledAdamW
+
+pytestmark = pytest.mark.slow
+
+BATCH, BATCHES, SEED = 8, 20, 17
+NO_DROPOUT = ["model.attn_pdrop=0.0", "model.resid_pdrop=0.0", "model.embd_pdrop=0.0"]
+IN_ORDER = [f"global_train_batch_size={BATCH}", "train_loader.dataset.shuffle=false", "save_interval=10ba"]
+HYBRID = ["fsdp_config.sharding_strategy=HYBRID_SHARD", "fsdp_config.data_parallel_shard_degree=2"]
+
+
+def bare_loop(run, shape: GPTConfig) -> tuple[list[float], list[float]]:
+    """Losses and gradient norms of a plain PyTorch loop over the same samples in the same order."""
+    dataset = StreamingDataset(local=str(run.folder / "mds" / "train"), batch_size=1)
+    settings = json.loads((run.folder / "run.yaml").read_text())["optimizer"]
+    model = ComposerGPT(shape, SEED)
+    optimizer = build.build_optimizer(DecoupledAdamW(**settings), model)
+    an_epoch = len(dataset) // BATCH
+    losses, norms = [], []
+    for batch in range(BATCHES):
+        done = max(batch - 1, 0)  # Composer steps its schedulers before it counts the batch
+        cosine = 0.1 + 0.9 * (1 + math.cos(math.pi * (done - 2) / (BATCHES - 2))) / 2
+        optimizer.param_groups[0]["lr"] = settings["lr"] * (done / 2 if done < 2 else cosine)
+        first = batch % an_epoch * BATCH
+        loss = model(collate([dataset[number] for number in range(first, first + BATCH)]))
+        loss.backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item())
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses, norms
+
+
+def test_one_rank_two_sharded_four_hybrid_and_a_bare_loop_are_one_training(new_run):
+    ways = {"one": (1, []), "two": (2, []), "hybrid": (4, HYBRID)}
+    runs = {name: new_run(name) for name in ways}
+    for name, (ranks, changes) in ways.items():
+        runs[name].train(ranks, *NO_DROPOUT, *IN_ORDER, "device_train_microbatch_size=2", *changes)
+    losses, norms = bare_loop(runs["one"], GPTConfig(**runs["one"].manifest("ep3-ba20")["model"]))
+    assert losses[-1] < losses[0] - 0.05
+    for run in runs.values():
+        assert run.losses() == pytest.approx(losses, rel=1e-5)
+        assert series(run.metrics(), NORM)[1] == pytest.approx(norms, rel=1e-3)
+
+    # What four hybrid ranks wrote is a checkpoint like any other: two ranks go on from it.
+    hybrid = runs["hybrid"]
+    assert [found.batch for found in list_checkpoints(str(hybrid.checkpoints)) if found.whole] == [10, 20]
+    for file in (hybrid.checkpoints / "ep3-ba20").iterdir():
+        file.unlink()
+    assert "resumed at batch 10" in hybrid.train(2, *NO_DROPOUT, *IN_ORDER, "device_train_microbatch_size=2")
+    assert hybrid.losses() == pytest.approx(losses, rel=1e-5)
+
+
+def test_the_size_of_the_microbatch_changes_nothing_but_rounding(new_run):
+    losses = []
+    for size in (1, 2, 8):
+        run = new_run(f"micro{size}")
+        run.train(
+            1, *NO_DROPOUT, *IN_ORDER, f"device_train_microbatch_size={size}", "save_folder=null", "autoresume=false"
+        )
+        losses.append(run.losses())
+    assert len(losses[0]) == BATCHES
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_recomputed_activations_change_no_bit_with_dropout_on(new_run):
+    plain, all_blocks, every_second = new_run("plain"), new_run("all"), new_run("second")
+    alone = ["save_folder=null", "autoresume=false"]
+    recompute = "fsdp_config.activation_checkpointing=true"
+    plain.train(2, *alone)
+    all_blocks.train(2, *alone, recompute)
+    every_second.train(2, *alone, recompute, "fsdp_config.activation_checkpointing_interval=2")
+    assert len(set(plain.losses())) == BATCHES
+    assert all_blocks.losses() == plain.losses()
+    assert every_second.losses() == plain.losses()
+
+
+def test_a_compiled_sharded_run_trains_as_an_eager_one_and_resumes(new_run):
+    eager, compiled = new_run("eager"), new_run("compiled")
+    eager.train(2, *NO_DROPOUT)
+    compiled.train_and_kill(2, at_batch=7, saved="ep0-ba5", overrides=[*NO_DROPOUT, "compile_config={}"])
+    output = compiled.train(2, *NO_DROPOUT, "compile_config={}")
+    assert "resumed at batch" in output
+    assert compiled.losses() == pytest.approx(eager.losses(), rel=1e-5)
+    assert series(compiled.metrics(), NORM)[1] == pytest.approx(series(eager.metrics(), NORM)[1], rel=1e-3)

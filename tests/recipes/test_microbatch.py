@@ -1,0 +1,57 @@
+"""``device_train_microbatch_size: auto`` takes what fits, and is known before there is a GPU."""
+
+import pytest
+
+from base.configuration import load_configuration
+from model.config import GPTConfig
+from recipes.memory import GIB, divisors, largest_microbatch, memory_by_part
+from recipes.microbatch import largest_that_fits
+from recipes.schema import Training
+
+BIOMEDLM = "yamls/biomedlm.yaml"
+
+
+def test_the_largest_divisor_within_the_room_is_taken():
+    assert largest_that_fits(each=24, room=100, one=20, two=30) == 8  # 20 + 7 x 10 = 90; 12 would take 130
+    assert largest_that_fits(each=24, room=90, one=20, two=30) == 8
+    assert largest_that_fits(each=24, room=89, one=20, two=30) == 6
+    assert largest_that_fits(each=7, room=80, one=20, two=30) == 7
+    assert largest_that_fits(each=7, room=79, one=20, two=30) == 1
+    assert largest_that_fits(each=7, room=19, one=20, two=30) is None
+    assert divisors(12) == [1, 2, 3, 4, 6, 12]
+
+
+def biomedlm(*overrides: str) -> Training:
+    return load_configuration(BIOMEDLM, [*overrides], Training)
+
+
+@pytest.mark.parametrize(("gib", "ranks"), [(40, 128), (80, 8), (141, 1)])
+def test_the_estimate_takes_what_fits_and_the_next_divisor_does_not(gib, ranks):
+    config, room = biomedlm("compile_config=null"), 0.92 * gib * GIB
+    size = largest_microbatch(config, GPTConfig(), ranks, gib * GIB)
+    assert size is not None
+    each = config.global_train_batch_size // ranks
+    larger = [one for one in divisors(each) if one > size]
+    assert sum(memory_by_part(config, GPTConfig(), ranks, size).values()) <= room
+    assert not larger or sum(memory_by_part(config, GPTConfig(), ranks, larger[0]).values()) > room
+
+
+def test_a_model_that_fits_nowhere_has_no_microbatch():
+    assert largest_microbatch(biomedlm(), GPTConfig(), 1, 40 * GIB) is None  # its states alone are 41.5 GB
+
+
+def test_hybrid_sharding_needs_the_states_of_its_own_shards_only():
+    hybrid = biomedlm("fsdp_config.sharding_strategy=HYBRID_SHARD", "fsdp_config.data_parallel_shard_degree=8")
+    assert memory_by_part(hybrid, GPTConfig(), 128, 8)["Adam moments"] == pytest.approx(
+        8 * GPTConfig().n_parameters / 8
+    )
+
+
+def test_recomputing_every_second_block_keeps_half_of_the_activations_and_a_little():
+    on = "fsdp_config.activation_checkpointing=true"
+    none, some, every = (
+        memory_by_part(biomedlm(*changes), GPTConfig(), 8, 8)["activations"]
+        for changes in ([], [on, "fsdp_config.activation_checkpointing_interval=2"], [on])
+    )
+    assert every < 0.1 * none
+    assert some == pytest.approx((none + every) / 2)
