@@ -64,7 +64,7 @@ class _SoundSections:
         return self._sections[name]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """YAML 1.1 takes ``1e-4`` for a string; users of Composer write it as a number. A date stays text."""
 
 

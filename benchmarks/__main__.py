@@ -1,7 +1,7 @@
 """Run one benchmark: ``python -m benchmarks [--record] NAME [arguments of the benchmark]``.
 
 The last line of standard output is one JSON object: the figures, with the versions, the machine, the date and the
-command. ``--record`` also writes it to ``benchmarks/records/NAME-YYYY-MM-DD.json``.
+command. ``--record`` also writes it to ``benchmarks/records/NAME-YYYY-MM-DD.json``, where that is taken to ``…-2.json``.
 """
 
 import argparse
@@ -61,7 +61,9 @@ def main() -> None:
     }
     if arguments.record:
         text = json.dumps(record, indent=2) + "\n"
-        storage.write_bytes(str(RECORDS / f"{arguments.name}-{today}.json"), text.encode())
+        names = (f"{arguments.name}-{today}{again}.json" for again in ["", *(f"-{run}" for run in range(2, 100))])
+        place = next(RECORDS / name for name in names if not (RECORDS / name).exists())
+        storage.write_bytes(str(place), text.encode())
     print(json.dumps(record))
 
 

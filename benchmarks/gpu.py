@@ -3,7 +3,7 @@
 correct   a small model, ten steps from the same weights on the same tokens: in fp32 the losses of the CPU to 1e-4; in
           bf16, compiled, with each kernel of attention, to 2e-2. A GPU that fails this is not timed.
 ceilings  bf16 products, 8192³ and those of this model's layers with 16,384 tokens, and a copy
-trainer   train.py's Trainer as recipes.build makes it from yamls/biomedlm.yaml, four microbatches a step, 20 steps
+trainer   train.py's Trainer as recipes.build makes it from yamls/biomedlm.yaml, eight microbatches a step, 20 steps
           after three, over real tokens when ``--data`` has them
 levers    one microbatch and one optimizer step at a time: ours, ours with one thing changed, transformers' GPT-2.
           Sharded by FSDP2 over one rank where it does not say otherwise, which is how the Trainer runs it. The median
@@ -32,6 +32,9 @@ from base.progress import say
 
 # What shares a process: the Trainer's memory is free for the levers only once its process has ended.
 PROCESSES = (("correct", "ceilings", "trainer"), ("levers",))
+# What AOTAutograd has kept is found by the graph before attention's kernel is chosen: asked for another kernel, it
+# would give back the one that was compiled first.
+FRESH = {"TORCHINDUCTOR_AUTOGRAD_CACHE": "0"}
 
 
 def measure(arguments: list[str]) -> dict[str, Any]:
@@ -47,7 +50,7 @@ def measure(arguments: list[str]) -> dict[str, Any]:
         own = ["--parts", ",".join(wanted), "--seconds", str(left)]
         child = subprocess.run(
             [sys.executable, "-m", "benchmarks.gpu_parts", *arguments, *own],
-            env={"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"} | os.environ, stdout=subprocess.PIPE, text=True,
+            env={"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"} | os.environ | FRESH, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         lines = child.stdout.splitlines()
         figures |= json.loads(lines[-1]) if lines and child.returncode == 0 else dict.fromkeys(wanted, "failed")
@@ -64,6 +67,10 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser.add_argument("--parts", default="correct,ceilings,trainer,levers", help="some of them")
     parser.add_argument("--seconds", type=float, default=480, help="no part or lever is begun after these")
     parser.add_argument("--peak-tflops", type=float, default=989, help="bf16, dense: of this GPU (A100: 312)")
+    parser.add_argument(
+        "--attention", default="default", help="the Trainer's: default, flash, cudnn, efficient or math"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the Trainer's YAML")
     parser.add_argument("--levers", help="only those whose name has one of these words, with commas between")
     parser.add_argument("--small", action="store_true", help="a small shape on the CPU: the script, not the speed")
     return parser

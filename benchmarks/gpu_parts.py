@@ -7,6 +7,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def run_parts(given: argparse.Namespace) -> dict[str, Any]:
     parts: dict[str, Callable[[], Any]] = {
         "correct": lambda: correct(machine.device),
         "ceilings": lambda: ceilings(machine, 256 if given.small else 16_384),
-        "trainer": lambda: trainer(config, machine, given.data),
+        "trainer": lambda: trainer(config, machine, given),
         "levers": lambda: levers(machine, given, began),
     }
     figures: dict[str, Any] = {"gpu": _gpu(machine), "tokens": "real" if given.data else "random"}
@@ -80,12 +81,12 @@ def _overrides(given: argparse.Namespace) -> list[str]:
     micro = 2 if given.small else 16
     return [
         *(SMALL if given.small else []),
-        f"global_train_batch_size={4 * micro}", f"device_train_microbatch_size={micro}",
+        f"global_train_batch_size={8 * micro}", f"device_train_microbatch_size={micro}",
         f"max_duration={WARM + STEPS}ba", "scheduler.t_warmup=2ba", "scheduler.t_max=100ba", "compile_config={}",
         "fsdp_config.sharding_strategy=SHARD_GRAD_OP", f"tokenizer.name={given.data or '.'}/tokenizer",
         "train_loader.dataset.remote=null", f"train_loader.dataset.local={given.data or '.'}/mds",
         "train_loader.dataset.num_canonical_nodes=1", "callbacks.score_checkpoints=null", "save_folder=null",
-        "autoresume=false", "progress_bar=false", "console_log_interval=1ba", "hardware=null",
+        "autoresume=false", "progress_bar=false", "console_log_interval=1ba", "hardware=null", *given.set,
     ]  # fmt: skip
 
 
@@ -133,6 +134,12 @@ def correct(device: str) -> dict[str, Any]:
             "loss_first_and_last": [round(reference[0], 5), round(reference[-1], 5)]}  # fmt: skip
 
 
+def _attention(name: str, device: str) -> AbstractContextManager[Any]:
+    """Only this kernel; as torch chooses where there is no choice."""
+    backend = ATTENTION[name]
+    return sdpa_kernel(backend) if backend is not None and device == "cuda" else nullcontext()
+
+
 def _ten_losses(device: str, bf16: bool, attention: str, compiled: bool) -> list[float]:
     shape = GPTConfig(vocab_size=512, max_seq_len=256, d_model=256, n_heads=2, n_layers=4, attn_pdrop=0, resid_pdrop=0,
                       embd_pdrop=0)  # fmt: skip
@@ -145,8 +152,7 @@ def _ten_losses(device: str, bf16: bool, attention: str, compiled: bool) -> list
     optimizer = torch.optim.AdamW(gpt.parameters(), lr=1e-3, weight_decay=0.1, fused=True)
     ids = (torch.arange(4 * 256).view(4, 256) * 7 % 512).to(device)  # a pattern that can be learned
     losses = []
-    backend = ATTENTION[attention]
-    with sdpa_kernel(backend) if backend is not None else torch.autocast(device, enabled=False):
+    with _attention(attention, device):
         for _ in range(10):
             with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
                 loss = gpt(ids, labels=ids)
@@ -189,8 +195,7 @@ def levers(machine: Machine, given: argparse.Namespace, began: float) -> dict[st
             continue
         start = time.monotonic()
         try:
-            backend = ATTENTION[lever.attention]
-            with sdpa_kernel(backend) if backend is not None else torch.autocast(machine.device, enabled=False):
+            with _attention(lever.attention, machine.device):
                 figures[lever.name] = run_lever(machine, lever)
         except Exception as error:
             machine.forget()
@@ -216,14 +221,14 @@ class Clock(Callback):
         self.losses.append(float(state.loss))
 
 
-def trainer(config: Training, machine: Machine, data: Path | None) -> dict[str, Any]:
+def trainer(config: Training, machine: Machine, given: argparse.Namespace) -> dict[str, Any]:
     """What train.py runs."""
     start = time.monotonic()
     clock = Clock(machine)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         config = config.model_copy(update={"run_folder": folder})
         model: ComposerGPT = build.build_model(config, machine.shape)
-        if data is not None:
+        if given.data is not None:
             loader = build.build_train_data(config)
         else:
             rows = machine.tokens.repeat(WARM + STEPS, 1)[: config.global_train_batch_size * (WARM + STEPS)].numpy()
@@ -233,12 +238,15 @@ def trainer(config: Training, machine: Machine, data: Path | None) -> dict[str, 
         callbacks = [clock, *build.build_callbacks(config, machine.shape, Path())]
         built = build.build_trainer(config, model, loader, callbacks, build.build_loggers(config, None))
         ready = time.monotonic()
-        built.fit()
+        with _attention(given.attention, machine.device):
+            built.fit()
         built.close()
     seconds = (clock.ends[-1] - clock.ends[WARM - 1]) / STEPS
     tokens = config.tokens_per_batch
     peak = machine.peak_memory()
     return {
+        "attention": given.attention,
+        "set": given.set,
         "microbatch": config.device_train_microbatch_size,
         "tokens_a_step": tokens,
         "seconds_a_step": round(seconds, 4),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,6 @@ def test_help_answers_without_torch(arguments: list[str], tmp_path: Path) -> Non
 def test_each_record_names_its_command_versions_and_date() -> None:
     for path in RECORDS.glob("*.json"):
         record = json.loads(path.read_text())
-        assert path.name == f"{record['benchmark']}-{record['date']}.json"
+        assert re.fullmatch(rf"{record['benchmark']}-{record['date']}(-\d+)?\.json", path.name)
         assert record["command"].startswith(f"python -m benchmarks {record['benchmark']}")
         assert record["versions"]["torch"] and record["figures"]
