@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from base import storage
@@ -57,9 +56,7 @@ def main() -> None:
     require_sound(found, missing_too=False)
     hardware = run.config.hardware
     if hardware is not None and hardware.count != job.world_size:
-        say(
-            f"warning: this is for {job.world_size} ranks, the run sheet of {run.yaml} for hardware.count={hardware.count}"
-        )
+        say(f"warning: this is for {job.world_size} ranks, and the run sheet is for hardware.count={hardware.count}")
     text = form.render(job, run)
     if arguments.out is None:
         sys.stdout.write(text)
@@ -96,11 +93,11 @@ def load(form: Form, launch_yaml: str, changes: list[str], yaml: str, overrides:
 def _faults_between(form: Form, job: Job, config: Training) -> Iterator[str]:
     """What is wrong with one configuration in sight of the other."""
     if form.restarts and not config.autoresume:
-        yield "autoresume: false, so a job that is started again would be refused beside its own checkpoints; set it to true"
+        yield "autoresume: false, and a job that starts again would be refused beside its own checkpoints; set it true"
     if job.device == "cpu" and config.precision != "fp32":
         yield f"precision: {config.precision}, and device is cpu; set precision=fp32 (and model.init_device=cpu)"
     if isinstance(job, SkyPilot) and job.device == "gpu" and not (job.accelerator or config.hardware):
-        yield "accelerator: is missing; give it as SkyPilot names it (sky show-gpus), or hardware.gpu in the training YAML"
+        yield "accelerator: is missing; give it as SkyPilot names it, or hardware.gpu in the training YAML"
 
 
 def _faults_of_words(words: list[str]) -> Iterator[str]:
@@ -109,7 +106,7 @@ def _faults_of_words(words: list[str]) -> Iterator[str]:
         if any(ord(character) < 32 or ord(character) == 127 for character in word):
             yield f"argument {word!r}: control characters do not reach the nodes unharmed"
         if re.search(r"\$\w", word):
-            yield f"argument {word}: Composer's launcher puts the node's variable in place of $NAME; use ${{oc.env:NAME}}"
+            yield f"argument {word}: Composer's launcher puts a variable in place of $NAME; use ${{oc.env:NAME}}"
 
 
 def _split_at_dashes(words: list[str]) -> tuple[list[str], list[str]]:

@@ -3,10 +3,10 @@
 ``python -m recipes.launch.run_on_node [--grace-seconds N] composer … [--then composer …]``: each command once the one
 before has ended with 0. Ends with the exit code of the last that ran.
 
-SIGTERM (from Kubernetes or Slurm) and SIGUSR1 (from Slurm, some time before the job's limit) ask the ranks to end: each
-rank that catches SIGUSR1 gets it, and may save and end within the grace time. Where no rank catches it there is nothing
-to wait for: they are ended at once, as by a second signal or Ctrl-C. Composer's launcher by itself dies of either signal
-and leaves its ranks behind.
+SIGTERM (from Kubernetes or Slurm) and SIGUSR1 (from Slurm, some time before the job's limit) ask the ranks to end:
+each rank that catches SIGUSR1 gets it, and may save and end within the grace time. Where no rank catches it there is
+nothing to wait for: they are ended at once, as by a second signal or Ctrl-C. Composer's launcher by itself dies of
+either signal and leaves its ranks behind.
 """
 
 import argparse

@@ -1,13 +1,17 @@
 """The launch configuration of each form: yamls/launch/FORM.yaml explains the keys. Imports nothing heavy."""
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from base.configuration import Schema
+from recipes.launch.run_on_node import STOP_SECONDS
 from recipes.node_check.thresholds import Thresholds
 from recipes.schema import Positive, Training
+
+EARLY_SECONDS = 30  # for Slurm, and for a node that is slow to answer
 
 
 def _text(text: str) -> str:
@@ -28,12 +32,6 @@ def _variables(variables: dict[str, str]) -> dict[str, str]:
             raise ValueError(f"{name!r} is not the name of an environment variable")
         _text(value)
     return variables
-
-
-def _time_limit(text: str) -> str:
-    if not re.fullmatch(r"(\d+-)?\d{1,2}:\d{2}:\d{2}", text):
-        raise ValueError(f"must be hours:minutes:seconds, with days- before them if need be; it is {text!r}")
-    return text
 
 
 Text = Annotated[str, AfterValidator(_text)]
@@ -68,7 +66,7 @@ class Job(Schema):
 
 
 class Slurm(Job):
-    time_limit: Annotated[str, AfterValidator(_time_limit)] = "1-00:00:00"
+    hours: Annotated[float, Field(gt=0)] = 24.0
     partition: Word | None = None
     account: Word | None = None
     qos: Word | None = None
@@ -77,6 +75,10 @@ class Slurm(Job):
     cpus_per_node: Positive | None = None
     container_image: Word | None = None
     container_mounts: Word | None = None
+
+    @classmethod
+    def cross_checks(cls) -> list[Callable[[Any], Iterable[tuple[str, str]]]]:
+        return [_time_to_train]
 
 
 class Kubernetes(Job):
@@ -108,6 +110,17 @@ class SkyPilot(Job):
 
 class Plain(Job):
     master_addr: Word
+
+
+def seconds_before_limit(job: Slurm) -> int:
+    """When a job is told that its limit is near: ranks save, what did not end is ended, Slurm is asked."""
+    return job.grace_seconds + STOP_SECONDS + EARLY_SECONDS
+
+
+def _time_to_train(job: Slurm) -> Iterable[tuple[str, str]]:
+    early = seconds_before_limit(job)
+    if job.hours * 3600 < 2 * early:
+        yield "hours", f"{job.hours:g}, and the job begins to end {early} s before its limit; give it more hours"
 
 
 def job_name(config: Training) -> str:

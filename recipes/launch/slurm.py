@@ -1,12 +1,10 @@
-"""A job script for ``sbatch``: it asks for its own restart before the time limit, and Slurm restarts it after faults."""
+"""A job script for ``sbatch``: it is queued again before its time limit, and by Slurm after faults."""
 
+import math
 import shlex
 
 from recipes.launch.node_script import Run, exports, script
-from recipes.launch.run_on_node import STOP_SECONDS
-from recipes.launch.schema import Slurm, job_name
-
-EARLY_SECONDS = 30  # for Slurm and for a node that is slow to answer
+from recipes.launch.schema import Slurm, job_name, seconds_before_limit
 
 BEGIN = """\
 set -euo pipefail
@@ -48,14 +46,14 @@ exit "$code"
 
 def render(job: Slurm, run: Run) -> str:
     """The script, with its directives."""
-    before_limit = job.grace_seconds + STOP_SECONDS + EARLY_SECONDS
+    minutes = math.ceil(job.hours * 60)
     directives = {
         "job-name": job_name(run.config),
         "nodes": job.nodes,
         "ntasks-per-node": 1,
         "gpus-per-node": job.ranks_per_node if job.device == "gpu" else None,
         "cpus-per-task": job.cpus_per_node,
-        "time": job.time_limit,
+        "time": f"{minutes // 60}:{minutes % 60:02d}:00",
         "partition": job.partition,
         "account": job.account,
         "qos": job.qos,
@@ -63,7 +61,7 @@ def render(job: Slurm, run: Run) -> str:
         "exclude": job.exclude,
         "output": "%x-%j.log",
         "open-mode": "append",
-        "signal": f"B:USR1@{before_limit}",
+        "signal": f"B:USR1@{seconds_before_limit(job)}",
     }
     lines = ["#!/bin/bash"]
     lines += [f"#SBATCH --{name}={value}" for name, value in directives.items() if value is not None]

@@ -10,6 +10,7 @@ from recipes.node_check.thresholds import Thresholds
 LEAVE_OUT = "leave the node out (Slurm: sbatch --exclude={hostname})"
 GPU_REMEDY = "look at `nvidia-smi -q -d CLOCK,PERFORMANCE,ECC` there, or " + LEAVE_OUT
 Nodes = tuple[int, ...]
+Fault = tuple[int, int | None, str]  # node, rank where it is one of several, what is wrong and what to do
 
 
 @dataclass
@@ -60,7 +61,7 @@ def unfit(facts: Sequence[Facts], links: Links, limits: Thresholds) -> list[str]
         limits: what must be reached.
     """
     hostnames = {one.node: one.hostname for one in facts}
-    found = [(one.node, one.rank, trouble) for one in facts for trouble in one.troubles]
+    found: list[Fault] = [(one.node, one.rank, trouble) for one in facts for trouble in one.troubles]
     found += _unlike_the_others(facts)
     found += _below(facts, "matmul", "TFLOP/s", lambda one: one.matmul_tflops, limits.matmul_fraction)
     found += _below(facts, "clock under load", "MHz", lambda one: one.clock_mhz, limits.clock_fraction)
@@ -74,9 +75,6 @@ def unfit(facts: Sequence[Facts], links: Links, limits: Thresholds) -> list[str]
         who += f", rank {rank}" if rank is not None and not everywhere else ""
         lines.append(f"{who}: {text.replace('{hostname}', hostnames[node])}")
     return list(dict.fromkeys(lines))
-
-
-Fault = tuple[int, int | None, str]  # node, rank where it is one of several, what is wrong and what to do
 
 
 def _unlike_the_others(facts: Sequence[Facts]) -> Iterator[Fault]:

@@ -72,8 +72,8 @@ def test_a_run_name_with_every_special_character_reaches_train_py_as_it_is_and_r
     text = rendered(
         form, "nodes=16", "activate=null", f"project={ROOT}", "--", f"run_name={HOSTILE}", "optimizer.lr=1e-4"
     )
-    environment = {"SLURM_JOB_NODELIST": "x", "SLURM_JOB_ID": "1", "JOB_COMPLETION_INDEX": "3", "SKYPILOT_NODE_RANK": "3",
-                   "SKYPILOT_NODE_IPS": "node-a\nnode-b"}  # fmt: skip
+    environment = {"SLURM_JOB_NODELIST": "x", "SLURM_JOB_ID": "1", "JOB_COMPLETION_INDEX": "3",
+                   "SKYPILOT_NODE_RANK": "3", "SKYPILOT_NODE_IPS": "node-a\nnode-b"}  # fmt: skip
     path = f"{stubs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     result = subprocess.run(
         ["bash", "-c", node_script(form, text), "script", "3"], cwd=tmp_path, capture_output=True, text=True,
@@ -92,9 +92,7 @@ def test_a_run_name_with_every_special_character_reaches_train_py_as_it_is_and_r
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_rendered_is_sound_bash(form, tmp_path):
     script = tmp_path / "script.sh"
-    text = node_script(
-        form, rendered(form, "nodes=16", "bucket=s3://my bucket", "scratch=/scratch", "--", f"run_name={HOSTILE}")
-    )
+    text = node_script(form, rendered(form, "nodes=16", "scratch=/my scratch", "--", f"run_name={HOSTILE}"))
     script.write_text(text if text.startswith("#!") else f"#!/bin/bash\n{text}")
     subprocess.run(["bash", "-n", script], check=True)
     if shutil.which("shellcheck"):
@@ -105,14 +103,14 @@ def test_what_is_rendered_is_sound_bash(form, tmp_path):
 
 def test_a_slurm_job_asks_for_what_was_given_and_is_queued_again_before_its_limit():
     text = rendered(
-        "slurm", "nodes=16", "partition=gpu", "account=me", "time_limit=12:00:00", "grace_seconds=300", "exclude=n1,n2",
+        "slurm", "nodes=16", "partition=gpu", "account=me", "hours=36.5", "grace_seconds=300", "exclude=n1,n2",
         "container_image=nvcr.io#nvidia/pytorch:25.04-py3", "bucket=s3://x", "node_check.spare_gb=20",
     )  # fmt: skip
     lines = text.splitlines()
     directives = [line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")]
     assert lines[0] == "#!/bin/bash" and lines[1 : 1 + len(directives)] == [f"#SBATCH --{one}" for one in directives]
     assert dict(one.partition("=")[::2] for one in directives) == {
-        "job-name": "biomedlm", "nodes": "16", "ntasks-per-node": "1", "gpus-per-node": "8", "time": "12:00:00",
+        "job-name": "biomedlm", "nodes": "16", "ntasks-per-node": "1", "gpus-per-node": "8", "time": "36:30:00",
         "partition": "gpu", "account": "me", "exclude": "n1,n2", "output": "%x-%j.log", "open-mode": "append",
         "signal": "B:USR1@390", "exclusive": "", "requeue": "",
     }  # fmt: skip
@@ -128,7 +126,7 @@ def test_a_slurm_job_asks_for_what_was_given_and_is_queued_again_before_its_limi
 def test_the_jobset_starts_all_nodes_or_none_and_does_not_repeat_what_a_restart_cannot_mend():
     manifest = yaml.safe_load(
         rendered("kubernetes", "nodes=16", "queue=research", "scratch_host_path=/mnt/nvme", "credentials_secret=s3",
-                 "cpu=\"96\"", "bucket=s3://b-$(HOME)", "grace_seconds=100", "--", "run_name=My_Run 2")
+                 "cpu=\"96\"", "bucket=s3://b", "scratch=/s $(HOME)", "grace_seconds=100", "--", "run_name=My_Run 2")
     )  # fmt: skip
     assert (manifest["apiVersion"], manifest["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
     assert manifest["metadata"] == {"name": "my-run-2", "labels": {"kueue.x-k8s.io/queue-name": "research"}}
@@ -151,10 +149,10 @@ def test_the_jobset_starts_all_nodes_or_none_and_does_not_repeat_what_a_restart_
     (container,) = spec["containers"]
     assert container["resources"]["limits"] == {"nvidia.com/gpu": 8, "cpu": "96"}
     assert {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]} == {
-        "shared-memory": "/dev/shm", "scratch": "/scratch",
+        "shared-memory": "/dev/shm", "scratch": "/s $(HOME)",
     }  # fmt: skip
     assert {volume["name"] for volume in spec["volumes"]} == {"shared-memory", "scratch"}
-    assert {"name": "BIOMEDLM_BUCKET", "value": "s3://b-$$(HOME)"} in container["env"]
+    assert {"name": "BIOMEDLM_SCRATCH", "value": "/s $$(HOME)"} in container["env"]
     assert "--master_addr my-run-2-node-0-0.my-run-2)" in container["command"][2]
     assert container["envFrom"] == [{"secretRef": {"name": "s3"}}]
 
@@ -172,10 +170,10 @@ def test_the_skypilot_task_has_the_gpus_of_the_training_yaml_and_only_known_keys
 
 def test_faults_of_both_configurations_are_told_at_once_with_the_nearest_key():
     result = launch(
-        "slurm", "node=16", "time_limit=3days", "node_check.spare=1", "--", "optimizer.learning=3", "optimizer.lr=a"
+        "slurm", "node=16", "hours=3days", "node_check.spare=1", "--", "optimizer.learning=3", "optimizer.lr=a"
     )
     assert result.returncode == 2 and result.stdout == ""
-    for said in ("did you mean nodes?", "time_limit: must be hours:minutes:seconds", "node_check.spare",
+    for said in ("did you mean nodes?", "hours: input should be a valid number", "node_check.spare",
                  "optimizer.lr: ", "optimizer.learning: unknown key"):  # fmt: skip
         assert said in result.stderr
     assert "Traceback" not in result.stderr
@@ -186,6 +184,7 @@ def test_faults_of_both_configurations_are_told_at_once_with_the_nearest_key():
     [
         (["nodes=3"], "1024 is not divisible by the 24 ranks"),
         (["nodes=1", "--", "device_train_microbatch_size=256"], "256 does not divide the 128 sequences"),
+        (["hours=0.1"], "hours: 0.1, and the job begins to end 270 s before"),
         (["--", "autoresume=false"], "autoresume: "),
         (["device=cpu"], "precision: amp_bf16, and device is cpu"),
         (["--", "run_name=a$HOME"], "Composer's launcher puts"),
@@ -232,8 +231,9 @@ def supervised(tmp_path):
         (tmp_path / "rank.py").write_text(RANK)
         launcher = [sys.executable, "-m", "composer.cli.launcher", "-n", "2", "rank.py", *arguments]
         process = subprocess.Popen(
-            [sys.executable, "-m", "recipes.launch.run_on_node", "--grace-seconds", "20", *launcher, "--then", "touch", "after"],
-            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            [sys.executable, "-m", "recipes.launch.run_on_node", "--grace-seconds", "20", *launcher,
+             "--then", "touch", "after"],
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
         )  # fmt: skip
         started.append(process)
         deadline = time.monotonic() + 60
