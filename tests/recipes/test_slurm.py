@@ -28,7 +28,7 @@ pytestmark = [
     ),
 ]
 
-# The name of the first is the address of node 0: one that every machine knows.
+# The name of the first is the address of node 0, so it is the machine's own; names are sorted.
 CONFIGURATION = """\
 ClusterName=one
 SlurmctldHost={host}(127.0.0.1)
@@ -46,9 +46,9 @@ SlurmctldPort={ports[0]}
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/linear
-NodeName=localhost NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=500
-NodeName=other NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=500
-PartitionName=all Nodes=localhost,other Default=YES MaxTime=INFINITE State=UP
+NodeName={host} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=500
+NodeName={host}-2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=500
+PartitionName=all Nodes={host},{host}-2 Default=YES MaxTime=INFINITE State=UP
 """
 
 
@@ -75,7 +75,7 @@ def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
     files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munge.pid", "log-file": "munge.log",
              "seed-file": "munge.seed"}  # fmt: skip
     munge = ["munged", "--foreground", "--force", *(f"--{option}={folder / file}" for option, file in files.items())]
-    commands = [munge, ["slurmctld", "-D"], ["slurmd", "-D", "-N", "localhost"], ["slurmd", "-D", "-N", "other"]]
+    commands = [munge, ["slurmctld", "-D"], ["slurmd", "-D", "-N", host], ["slurmd", "-D", "-N", f"{host}-2"]]
     daemons = []
     try:
         for command in commands:
@@ -86,6 +86,8 @@ def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
         wait_for(lambda: told(environment, "sinfo", "--noheader", "--format=%T %D") == "idle 2", 60)
         yield environment
     finally:
+        told(environment, "scancel", "--user=root")
+        wait_for(lambda: told(environment, "squeue", "--noheader") == "", 60)  # nothing of a job outlives the test
         for daemon in reversed(daemons):
             daemon.terminate()
             try:
@@ -114,7 +116,8 @@ def test_a_job_is_queued_again_before_its_limit_and_trains_on_to_the_same_losses
     command = [
         sys.executable, "-m", "recipes.launch", "slurm", str(job.folder / "run.yaml"), "nodes=2", "ranks_per_node=1",
         "device=cpu", f"master_port={free_ports(1)[0]}", "activate=null", f"project={ROOT}", "hours=0.2",
-        "grace_seconds=5", "node_check.matmul_fraction=0.01", "node_check.spare_gb=0.001", "environment={OMP_NUM_THREADS: \"1\"}",
+        "grace_seconds=5", "node_check.matmul_fraction=0.01", "node_check.spare_gb=0.001",
+        "environment={OMP_NUM_THREADS: \"1\"}",
         "--out", str(script), "--", f"run_folder={node}", f"train_loader.dataset.local={node}/cache",
     ]  # fmt: skip
     subprocess.run(command, cwd=ROOT, check=True)
