@@ -22,6 +22,8 @@ FORMS = list(NEEDED)
 # Whatever a shell, YAML, sbatch, Kubernetes or Composer's launcher could take for something else.
 HOSTILE = """it's "my" run; touch broken & `touch broken` $(touch broken) $((1)) \\ # {a: b} ${run_name2} * ~ !"""
 KUBERNETES_NAME = "it-s-my-run-touch-broken-touch-broken-to"  # what is left of it there: 40 characters
+# Two nodes that open Streaming's shared memory at the same moment would take the same names there.
+OWN_SHARED_MEMORY = ["unshare", "--mount", "bash", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "node"]
 
 
 def launch(form: str, *arguments: str, yaml: str = "yamls/biomedlm.yaml", **environment: str):
@@ -292,8 +294,12 @@ def free_ports() -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    subprocess.run([*OWN_SHARED_MEMORY, "true"], capture_output=True).returncode != 0,
+    reason="what each node has for itself can be given to them by root alone",
+)
 def test_two_nodes_started_by_the_plain_script_train_as_two_ranks_of_one_and_go_on_after_a_kill(new_run, tmp_path):
-    """Two nodes on one machine: each has its own scratch folder, as it would on its own disk."""
+    """Two nodes on one machine, each with a scratch folder and shared memory of its own."""
     alone, apart = new_run("alone"), new_run("apart")
     alone.train(2)
     script = tmp_path / "run.sh"
@@ -310,7 +316,7 @@ def test_two_nodes_started_by_the_plain_script_train_as_two_ranks_of_one_and_go_
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         return [
             subprocess.Popen(
-                ["bash", script, str(node)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                [*OWN_SHARED_MEMORY, "bash", script, str(node)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                 env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1",
                                   "NODE_SCRATCH": str(apart.folder if node == 0 else apart.folder / "second")},
             )

@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel"]
+PROGRAMS = ["unshare", "munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel"]
+# Two nodes that open Streaming's shared memory at the same moment would take the same names there.
+OWN_SHARED_MEMORY = ["unshare", "--mount", "bash", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "node"]
 PATH = f"{os.environ['PATH']}:/usr/sbin"
 
 pytestmark = [
@@ -75,7 +77,11 @@ def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
     files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munge.pid", "log-file": "munge.log",
              "seed-file": "munge.seed"}  # fmt: skip
     munge = ["munged", "--foreground", "--force", *(f"--{option}={folder / file}" for option, file in files.items())]
-    commands = [munge, ["slurmctld", "-D"], ["slurmd", "-D", "-N", host], ["slurmd", "-D", "-N", f"{host}-2"]]
+    commands = [
+        munge,
+        ["slurmctld", "-D"],
+        *([*OWN_SHARED_MEMORY, "slurmd", "-D", "-N", name] for name in (host, f"{host}-2")),
+    ]
     daemons = []
     try:
         for command in commands:
