@@ -316,7 +316,8 @@ def test_two_nodes_started_by_the_plain_script_train_as_two_ranks_of_one_and_go_
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         return [
             subprocess.Popen(
-                [*OWN_SHARED_MEMORY, "bash", script, str(node)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                [*OWN_SHARED_MEMORY, "bash", script, str(node)],
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                 env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1",
                                   "NODE_SCRATCH": str(apart.folder if node == 0 else apart.folder / "second")},
             )
