@@ -1,0 +1,76 @@
+"""A job script for ``sbatch``: it is queued again before its time limit, and by Slurm after faults."""
+
+import math
+import shlex
+
+from recipes.launch.node_script import Run, exports, script
+from recipes.launch.schema import Slurm, job_name, seconds_before_limit
+
+BEGIN = """\
+set -euo pipefail
+
+MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+export MASTER_ADDR
+
+on_each_node=$(cat <<'ON_EACH_NODE'
+"""
+
+END = """\
+ON_EACH_NODE
+)
+
+# Slurm sends SIGUSR1 to this shell alone, some time before the limit; srun hands it on to every node, where
+# recipes.launch.run_on_node has the ranks save and end. Then the job is put into the queue again. After the fault of a
+# node, or when another job takes its place, Slurm does that by itself (--requeue), and sends SIGTERM to the nodes: the
+# shell must outlive it, or they would be killed while they save.
+limit_is_near=
+trap 'limit_is_near=yes; kill -USR1 "$step"' USR1
+trap : TERM
+
+# In the background, for a shell heeds no signal while it waits for a command in front.
+{srun} bash -c "$on_each_node" &
+step=$!
+while kill -0 "$step" 2>/dev/null; do
+  wait "$step" || true # comes back at every signal
+done
+code=0
+wait "$step" || code=$?
+
+if [ -n "$limit_is_near" ] && [ "$code" -ne 0 ]; then
+  echo "asking for a restart: the time limit is near" >&2
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
+"""
+
+
+def render(job: Slurm, run: Run) -> str:
+    """The script, with its directives."""
+    minutes = math.ceil(job.hours * 60)
+    directives = {
+        "job-name": job_name(run.config),
+        "nodes": job.nodes,
+        "ntasks-per-node": 1,
+        "gpus-per-node": job.ranks_per_node if job.device == "gpu" else None,
+        "cpus-per-task": job.cpus_per_node,
+        "time": f"{minutes // 60}:{minutes % 60:02d}:00",
+        "partition": job.partition,
+        "account": job.account,
+        "qos": job.qos,
+        "constraint": job.constraint,
+        "exclude": job.exclude,
+        "output": "%x-%j.log",
+        "open-mode": "append",
+        "signal": f"B:USR1@{seconds_before_limit(job)}",
+    }
+    lines = ["#!/bin/bash"]
+    lines += [f"#SBATCH --{name}={value}" for name, value in directives.items() if value is not None]
+    lines += ["#SBATCH --exclusive", "#SBATCH --requeue", ""]
+    lines += exports(job.variables)
+    srun = ["srun", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
+    if job.container_image is not None:  # pyxis
+        srun.append(f"--container-image={job.container_image}")
+        if job.container_mounts is not None:
+            srun.append(f"--container-mounts={job.container_mounts}")
+    on_node = script(job, run, node_rank='"$SLURM_NODEID"', master_addr='"$MASTER_ADDR"')
+    return "\n".join(lines) + "\n" + BEGIN + on_node + END.replace("{srun}", shlex.join(srun))
