@@ -24,7 +24,7 @@ from benchmarks.training import BARS
 from model.composer_gpt import collate, token_count
 from model.huggingface import config_to_huggingface, weights_to_huggingface
 from recipes import build, parallel
-from recipes.schema import Training, parse_time
+from recipes.schema import CosineWithWarmup, Training, parse_time
 
 VOCABULARY, LENGTH, BATCH = 28_896, 512, 8
 SHAPE = ["model.d_model=256", "model.n_heads=4", "model.n_layers=6", "model.scale_attn_by_inverse_layer_idx=false"]
@@ -105,7 +105,7 @@ def _trainer(config: Training, samples: list[Any], losses: list[float]) -> Run:
         model=model,
         train_dataloader=DataSpec(dataloader=_loader(samples), get_num_tokens_in_batch=token_count),
         optimizers=build.build_optimizer(config.optimizer, model),
-        schedulers=build.build_scheduler(config.scheduler),
+        schedulers=build.build_scheduler(config),
         max_duration=config.max_duration,
         precision=config.precision,
         device_train_microbatch_size=config.device_train_microbatch_size,
@@ -142,6 +142,7 @@ def _loop(config: Training, samples: list[Any], losses: list[float], way: Way) -
     model, loss_of = way
     model.train()
     optimizer = build.build_optimizer(config.optimizer, model)
+    assert isinstance(config.scheduler, CosineWithWarmup)
     warmup, total = parse_time(config.scheduler.t_warmup)[0], parse_time(config.max_duration)[0]
     end = config.scheduler.alpha_f
 
