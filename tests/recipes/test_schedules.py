@@ -117,6 +117,14 @@ def test_a_trunk_decayed_later_is_the_run_that_decays_and_groups_survive_it_bit_
     rates = series(longer.metrics(), LR)[1]
     assert rates[0] == rates[2] == 1e-3 and rates[-1] < 2e-4 and len(rates) == 10
 
+    shard = start / "__1_0.distcp"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    refused = new_run("refused", optimizer=EXCLUDED, scheduler=DECAYING, max_duration="24ba", load_path=str(start))
+    process = refused.start(2)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 2, output
+    assert "__1_0.distcp: its sha256 is not the manifest's" in output and refused.losses() == []
+
 
 @pytest.mark.slow
 def test_groups_of_parameters_resume_bit_for_bit_after_a_kill(new_run):
