@@ -1,12 +1,14 @@
 """YAML plus ``key=value`` arguments, checked against a schema, with all faults in one message.
 
-The order: each YAML key remembers its file and line, each override its argument; overrides are merged in;
+The order: each YAML key remembers its file and line, each override its argument; the file that ``base:`` names, when
+there is one, lies below (see :func:`_read_with_base`); overrides are merged in;
 ``${other.key}`` and ``${oc.env:NAME}`` or ``${oc.env:NAME,default}`` are resolved by OmegaConf (an unset variable
 without a default is a fault); every section is checked by its pydantic model, unknown keys included; last come
 the checks that need several sections. A fault in one section never hides a fault in another.
 """
 
 import difflib
+import os
 import re
 import types
 import typing
@@ -23,6 +25,7 @@ from pydantic.fields import FieldInfo
 from base.errors import UserError
 
 Key = tuple[str | int, ...]  # ("optimizer", "lr")
+BASE = "base"  # the one key that is the loader's, not a schema's
 
 
 class Section(BaseModel):
@@ -90,7 +93,7 @@ def load_configuration(path: str, overrides: list[str], schema: type[S]) -> S:
         UserError: one message with all faults; each names its file and line or its argument, and for an unknown
             key the nearest known one.
     """
-    tree, origins, faults = _read_yaml(path)
+    tree, origins, faults = _read_with_base(path)
     for argument in overrides:
         faults += _apply_override(tree, origins, argument)
     resolved, unresolved = _resolve(tree, origins, path)
@@ -116,6 +119,48 @@ def dump_configuration(configuration: Schema, without: Iterable[str] = ()) -> st
 # --- reading -----------------------------------------------------------------------------------------------------
 
 Fault = tuple[Key, str]
+
+
+def _read_with_base(path: str, above: tuple[str, ...] = ()) -> tuple[dict[str, Any], dict[Key, str], list[Fault]]:
+    """Read ``path`` laid over the file that its key ``base`` names, as seen from its folder; that may have one too.
+
+    Sections are merged key by key. Everything else replaces what lies below it: values, lists, and a section with
+    another ``name``, for it is another component with other arguments.
+    """
+    tree, origins, faults = _read_yaml(path)
+    if BASE not in tree:
+        return tree, origins, faults
+    name, place = tree.pop(BASE), origins.pop((BASE,))
+    if not isinstance(name, str):
+        raise UserError(
+            f"{place}: {BASE}: must be the path of a YAML from this file's folder; it is {name!r}", shared=True
+        )
+    base = os.path.normpath(os.path.join(os.path.dirname(path), name))
+    if not os.path.isfile(base):
+        raise UserError(f"{place}: {BASE}: {base}: no such file", shared=True)
+    if any(os.path.samefile(base, file) for file in (*above, path)):
+        raise UserError(f"{place}: {BASE}: {base} is based on this file", shared=True)
+    lower, lower_origins, lower_faults = _read_with_base(base, (*above, path))
+    replaced: set[Key] = set()
+    merged = _lay_over(tree, lower, (), replaced)
+    kept = {key: origin for key, origin in lower_origins.items() if not any(key[: len(one)] == one for one in replaced)}
+    return merged, kept | origins, lower_faults + faults
+
+
+def _lay_over(upper: dict[str, Any], lower: dict[str, Any], key: Key, replaced: set[Key]) -> dict[str, Any]:
+    merged = dict(lower)
+    for name, value in upper.items():
+        under = lower.get(name)
+        if (
+            isinstance(value, dict)
+            and isinstance(under, dict)
+            and value.get("name", under.get("name")) == under.get("name")
+        ):
+            merged[name] = _lay_over(value, under, (*key, name), replaced)
+        else:
+            merged[name] = value
+            replaced.add((*key, name))
+    return merged
 
 
 def _read_yaml(path: str) -> tuple[dict[str, Any], dict[Key, str], list[Fault]]:
@@ -169,6 +214,9 @@ def _apply_override(tree: dict[str, Any], origins: dict[Key, str], argument: str
     except yaml.YAMLError:
         value = text
     key: Key = tuple(int(part) if part.isdigit() else part for part in name.split("."))
+    if key[0] == BASE:
+        origins[key] = origin
+        return [(key, "stands in a file alone; name the file that is based on it instead")]
     level: Any = tree
     for part in key[:-1]:
         following = level.get(part) if isinstance(level, dict) else _item(level, part)

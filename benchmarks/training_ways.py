@@ -25,7 +25,7 @@ from model.composer_gpt import collate, token_count
 from model.huggingface import config_to_huggingface, weights_to_huggingface
 from recipes import build
 from recipes.kernels import compile_model
-from recipes.schema import Training, parse_time
+from recipes.schema import CosineWithWarmup, Training, parse_time
 
 VOCABULARY, LENGTH, BATCH = 28_896, 512, 8
 SHAPE = ["model.d_model=256", "model.n_heads=4", "model.n_layers=6", "model.scale_attn_by_inverse_layer_idx=false"]
@@ -135,6 +135,7 @@ def _loop(config: Training, samples: list[Any], losses: list[float], way: Way) -
     model, loss_of = way
     model.train()
     optimizer = build.build_optimizer(config.optimizer, model)
+    assert isinstance(config.scheduler, CosineWithWarmup)
     warmup, total = parse_time(config.scheduler.t_warmup)[0], parse_time(config.max_duration)[0]
     end = config.scheduler.alpha_f
 

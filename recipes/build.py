@@ -8,9 +8,10 @@ from composer import Callback, Trainer
 from composer.callbacks import LRMonitor, MemoryMonitor, RuntimeEstimator, SpeedMonitor
 from composer.core import DataSpec
 from composer.loggers import LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
-from composer.optim import ComposerScheduler, CosineAnnealingWithWarmupScheduler
+from composer.optim import ComposerScheduler, ConstantWithWarmupScheduler, CosineAnnealingWithWarmupScheduler
 from composer.utils import dist
 from streaming import StreamingDataLoader, StreamingDataset
+from torch.nn import Parameter
 
 from eval.callback import ScoreCheckpoints
 from model.composer_gpt import ComposerGPT, collate, token_count
@@ -22,7 +23,8 @@ from recipes.callbacks.metrics_log import MetricsLog
 from recipes.callbacks.save_checkpoints import SaveCheckpoints
 from recipes.kernels import compile_model
 from recipes.microbatch import set_microbatch
-from recipes.schema import Training, parse_time
+from recipes.schedules import WarmupStableDecay
+from recipes.schema import Training, in_unit_of_run, parse_time
 
 
 def build_model(config: Training, shape: GPTConfig, end_of_text: int | None = None) -> ComposerGPT:
@@ -59,8 +61,12 @@ def build_optimizer(config: schema.DecoupledAdamW, model: torch.nn.Module) -> to
     Composer decays by ``weight_decay * lr / initial_lr`` a step, AdamW by ``weight_decay * lr``: equal when AdamW is
     given ``weight_decay / initial_lr``. Composer's is a Python loop with a host sync for each parameter.
     """
+    parameters: Any = model.parameters()
+    if config.no_weight_decay:
+        decaying, excluded = split_by_decay(model, set(config.no_weight_decay))
+        parameters = [{"params": decaying}, {"params": excluded, "weight_decay": 0.0}]
     return torch.optim.AdamW(
-        model.parameters(),
+        parameters,
         lr=config.lr,
         betas=(config.betas[0], config.betas[1]),
         eps=config.eps,
@@ -69,12 +75,46 @@ def build_optimizer(config: schema.DecoupledAdamW, model: torch.nn.Module) -> to
     )
 
 
-def build_scheduler(config: schema.CosineWithWarmup) -> ComposerScheduler:
-    return CosineAnnealingWithWarmupScheduler(t_warmup=config.t_warmup, t_max=config.t_max, alpha_f=config.alpha_f)
+def split_by_decay(model: torch.nn.Module, kinds: set[str]) -> tuple[list[Parameter], list[Parameter]]:
+    """The parameters that decay, and those of the excluded ``kinds``. A tied one is of its first module's kind."""
+    decaying: list[Parameter] = []
+    excluded: list[Parameter] = []
+    seen: set[Parameter] = set()
+    for module in model.modules():
+        for leaf, parameter in module.named_parameters(recurse=False):
+            if parameter in seen:
+                continue
+            seen.add(parameter)
+            is_of_kind = {
+                "embeddings": isinstance(module, torch.nn.Embedding),
+                "norms": isinstance(module, torch.nn.LayerNorm),
+                "biases": leaf == "bias",
+            }
+            (excluded if any(is_of_kind[kind] for kind in kinds) else decaying).append(parameter)
+    return decaying, excluded
 
 
-def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path) -> list[Callback]:
-    """Clipping first, checkpoints last: a checkpoint holds what the others have done to the state."""
+def build_scheduler(config: Training) -> ComposerScheduler:
+    """The schedule, with all its times in the unit of the run: Composer's schedulers compare one unit alone."""
+    scheduler = config.scheduler
+    arguments = {
+        key: in_unit_of_run(value, config) if key.startswith("t_") else value
+        for key, value in scheduler
+        if key != "name"
+    }
+    kinds = {
+        "cosine_with_warmup": CosineAnnealingWithWarmupScheduler,
+        "constant_with_warmup": ConstantWithWarmupScheduler,
+        "warmup_stable_decay": WarmupStableDecay,
+    }
+    return kinds[scheduler.name](**arguments)
+
+
+def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path, samples: int | None = None) -> list[Callback]:
+    """Clipping first, checkpoints last: a checkpoint holds what the others have done to the state.
+
+    ``samples`` of the dataset go into the checkpoints, for whoever goes on from them.
+    """
     wanted = config.callbacks
     callbacks: list[Callback] = []
     if config.algorithms.gradient_clipping is not None:
@@ -100,6 +140,11 @@ def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path) -> list
                 interval=config.save_interval,
                 staging=Path(config.run_folder) / "staging",
                 model=shape,
+                trained_with={
+                    "samples": samples,
+                    "optimizer": config.optimizer.model_dump(),
+                    "schedule": config.model_dump(include={"scheduler", "max_duration"}),
+                },
                 tokenizer=tokenizer,
                 keep=config.save_num_checkpoints_to_keep,
                 timeout=config.dist_timeout / 2,  # rank 0 must speak before the others stop waiting for it
@@ -124,7 +169,7 @@ def build_trainer(
         model=model,
         train_dataloader=train_data,
         optimizers=build_optimizer(config.optimizer, model),
-        schedulers=build_scheduler(config.scheduler),
+        schedulers=build_scheduler(config),
         max_duration=config.max_duration,
         precision=config.precision,
         device_train_microbatch_size=1 if size == "auto" else size,

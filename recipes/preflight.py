@@ -1,20 +1,22 @@
 """What can be checked before a GPU is touched: data, tokenizer, ids, questions, checkpoints. Imports nothing heavy."""
 
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.util import find_spec
+from typing import Any
 
 from base import storage
 from base.errors import NotThere, UserError
 from base.progress import say
 from eval.task import find_file, load_questions
 from eval.tasks import TASKS
-from model.checkpoint import Checkpoint, DamagedCheckpoint, list_checkpoints, read_manifest
+from model.checkpoint import MANIFEST, Checkpoint, DamagedCheckpoint, list_checkpoints, read_manifest
 from model.config import END_OF_TEXT, GPTConfig
-from recipes.schema import Training, duration_in_batches
+from recipes.schema import Training, WarmupStableDecay, duration_in_batches, part_of_run, schedule_faults
 
 NEW_FOLDER = "choose another run_name or folder to begin anew"
 Look = Callable[[Training, int, "Findings"], None]
@@ -35,15 +37,16 @@ class Findings:
     shard_bytes: int = 0
     batches: int | None = None
     checkpoints: list[Checkpoint] = field(default_factory=list)
+    loaded: Checkpoint | None = None  # the one at load_path, when it is to be used
     faults: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
     def resume_from(self) -> Checkpoint | None:
-        """The newest whole checkpoint."""
+        """The newest whole checkpoint, or else the one at load_path."""
         whole = [checkpoint for checkpoint in self.checkpoints if checkpoint.whole]
-        return whole[-1] if whole else None
+        return whole[-1] if whole else self.loaded
 
 
 def preflight(config: Training, world_size: int, probe_writing: bool) -> Findings:
@@ -57,7 +60,7 @@ def preflight(config: Training, world_size: int, probe_writing: bool) -> Finding
     found = Findings()
     if config.model.vocab_size is not None:
         found.model = config.gpt_config(config.model.vocab_size)
-    looks: list[Look] = [_tokenizer, _dataset, _batches, _ranks, _questions, _trackers, _checkpoints]
+    looks: list[Look] = [_tokenizer, _dataset, _batches, _ranks, _questions, _trackers, _checkpoints, _load_path]
     for look in [*looks, _write_probe] if probe_writing else looks:
         try:
             look(config, world_size, found)
@@ -152,6 +155,7 @@ def _batches(config: Training, world_size: int, found: Findings) -> None:
         )
         return
     found.batches = duration_in_batches(config.max_duration, config, found.samples)
+    found.faults += [f"{key}: {message}" for key, message in schedule_faults(config, found.samples)]
 
 
 def _ranks(config: Training, world_size: int, found: Findings) -> None:
@@ -205,27 +209,81 @@ def _checkpoints(config: Training, world_size: int, found: Findings) -> None:
             "them, or choose another run_name or folder"
         )
     elif found.resume_from is not None:
-        _require_same_model(found.resume_from.location, found)
+        try:
+            manifest = read_manifest(found.resume_from.location)
+        except DamagedCheckpoint as error:
+            found.warnings.append(f"{error}; the one before it will be taken")
+        else:
+            _require_same_run(f"save_folder: {found.resume_from.location}", NEW_FOLDER, manifest, config, found)
     for checkpoint in found.checkpoints:
         if not checkpoint.whole:
             found.warnings.append(f"{checkpoint.location} has no manifest: it was cut off and is not used")
 
 
-def _require_same_model(location: str, found: Findings) -> None:
-    """Another number of heads, attention scale or tokenizer would load without a word."""
+def _load_path(config: Training, world_size: int, found: Findings) -> None:
+    location = config.load_path
+    if location is None or found.resume_from is not None:
+        return  # what the run itself has written comes first, as with Composer
+    if not storage.exists(storage.join(location, MANIFEST)):
+        whole = [checkpoint.location for checkpoint in list_checkpoints(location) if checkpoint.whole]
+        newest = f"; the newest whole checkpoint in it is {whole[-1]}" if whole else ""
+        raise NotThere(f"load_path: {location}: not a whole checkpoint (no {MANIFEST}){newest}")
     try:
         manifest = read_manifest(location)
     except DamagedCheckpoint as error:
-        found.warnings.append(f"{error}; the one before it will be taken")
-        return
+        raise UserError(f"load_path: {error}") from error
+    size = sum(entry["size"] for entry in manifest["files"].values())
+    found.loaded = Checkpoint(location, manifest["epoch"], manifest["batch"], True, size)
+    _require_same_run(f"load_path: {location}", "take another checkpoint", manifest, config, found)
+    if found.batches is not None and found.loaded.batch >= found.batches:
+        found.faults.append(f"max_duration: {config.max_duration}: load_path is at batch {found.loaded.batch} already")
+
+
+def _require_same_run(what: str, remedy: str, manifest: dict[str, Any], config: Training, found: Findings) -> None:
+    """What would be loaded without a word and be wrong: another attention scale, another place in other data …"""
     here = found.model.to_dict() if found.model is not None else {}
     for name in [name for name in here if not name.endswith("_pdrop")]:
         there = manifest["model"].get(name, here[name])
         if there != here[name]:
-            found.faults.append(f"save_folder: {location} has {name} {there}, here it is {here[name]}; {NEW_FOLDER}")
-    theirs = manifest["files"].get("tokenizer.json", {}).get("sha256")
-    if theirs is not None and found.tokenizer_sha256 not in (None, theirs):
-        found.faults.append(f"save_folder: {location} was trained with another tokenizer; {NEW_FOLDER}")
+            found.faults.append(f"{what} has {name} {there}, here it is {here[name]}; {remedy}")
+    tokenizer = manifest["files"].get("tokenizer.json", {}).get("sha256")
+    if tokenizer is not None and found.tokenizer_sha256 not in (None, tokenizer):
+        found.faults.append(f"{what} was trained with another tokenizer; {remedy}")
+    samples = manifest.get("samples")
+    if samples is not None and found.samples not in (None, samples):
+        found.faults.append(
+            f"{what} is a place in {samples} sequences, train_loader.dataset has {found.samples}; give the same data"
+        )
+    for name, value in config.optimizer:  # Composer goes on with the checkpoint's settings, whatever is said here
+        there = manifest.get("optimizer", {}).get(name, value)
+        if (set(there) != set(value)) if name == "no_weight_decay" else (there != value):
+            found.faults.append(f"{what} was trained with optimizer.{name} {there}, here it is {value}; give the same")
+    _require_same_decay(what, manifest, config, found)
+
+
+def _require_same_decay(what: str, manifest: dict[str, Any], config: Training, found: Findings) -> None:
+    """A decay that has begun goes on as it began; elsewhere the learning rate would jump."""
+    here, there = _decay(config, found), None
+    if "schedule" in manifest:
+        before = Training.model_validate(config.model_dump() | manifest["schedule"])
+        there = _decay(before, found)
+    begun = any(decay is not None and manifest["batch"] > decay[0] for decay in (here, there))
+    if begun and here != there:
+        told = [f"from batch {decay[0]} to {decay[1]}" if decay else "nowhere" for decay in (there, here)]
+        found.faults.append(
+            f"{what}, batch {manifest['batch']}: the learning rate decayed {told[0]} there and would decay {told[1]} "
+            "here; go on from a checkpoint before both (load_path, with another run_name), or change max_duration or "
+            "scheduler.t_decay"
+        )
+
+
+def _decay(config: Training, found: Findings) -> tuple[int, int] | None:
+    """The batches between which a warmup_stable_decay decays; None for another schedule, or when it is not known."""
+    if not isinstance(config.scheduler, WarmupStableDecay):
+        return None
+    end = duration_in_batches(config.max_duration, config, found.samples)
+    decay = part_of_run(config.scheduler.t_decay, config, found.samples)
+    return (math.ceil(round(end * (1 - decay), 6)), end) if end is not None and decay is not None else None
 
 
 def _write_probe(config: Training, world_size: int, found: Findings) -> None:

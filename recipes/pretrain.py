@@ -14,14 +14,14 @@ from base.progress import say
 from recipes import build, parallel
 from recipes.callbacks.random_state import RestoreRandomState
 from recipes.preflight import Findings
-from recipes.resume import fetch_newest
+from recipes.resume import fetch_given, fetch_newest
 from recipes.schema import Training
 from recipes.shard_cache import claim_cache, require_space
 from recipes.together import together
 
 
 def pretrain(config: Training, found: Findings) -> None:
-    """Train to ``max_duration``, going on from the newest whole checkpoint when there is one.
+    """Train to ``max_duration``, going on from the newest whole checkpoint, else from the one at ``load_path``.
 
     Args:
         config: the checked configuration.
@@ -41,11 +41,13 @@ def pretrain(config: Training, found: Findings) -> None:
         together(lambda: require_space(config.train_loader.dataset.local, found.shard_bytes))
     tokenizer = together(lambda: _local_tokenizer(config, run_folder))
     resume_from = fetch_newest(config.save_folder, run_folder / "resume") if config.save_folder else None
+    if resume_from is None and config.load_path is not None:
+        resume_from = fetch_given(config.load_path, run_folder / "resume")
     together(lambda: _save_configuration(config, run_folder))
 
     model = build.build_model(config, found.model, found.end_of_text)
     restore_random_state = RestoreRandomState()
-    callbacks = [restore_random_state, *build.build_callbacks(config, found.model, tokenizer)]
+    callbacks = [restore_random_state, *build.build_callbacks(config, found.model, tokenizer, found.samples)]
     loggers = build.build_loggers(config, found.batches)
     trainer = build.build_trainer(config, model, build.build_train_data(config), callbacks, loggers, resume_from)
     if resume_from is not None:

@@ -1,4 +1,4 @@
-"""Finding the checkpoint to go on from: the newest whole one, agreed by all ranks and checked on every node."""
+"""Finding the checkpoint to go on from, agreed by all ranks and checked on every node: the newest, or a given one."""
 
 import shutil
 from functools import partial
@@ -32,6 +32,22 @@ def fetch_newest(save_folder: str, into: Path) -> Path | None:
     if candidates:
         raise UserError(f"{save_folder}: every checkpoint there is damaged; none can be resumed from", shared=True)
     return None
+
+
+def fetch_given(location: str, into: Path) -> Path:
+    """Copy the checkpoint at ``location``, of another run, to ``into`` on every node.
+
+    Raises:
+        UserError: on every rank: it is damaged, or one node could not fetch it. No other is taken in its place.
+    """
+
+    def fetch_once_a_node() -> None:
+        if dist.get_local_rank() == 0:
+            shutil.rmtree(into, ignore_errors=True)
+            fetch(location, into)
+
+    together(fetch_once_a_node)
+    return into
 
 
 def _leads() -> bool:

@@ -24,8 +24,18 @@ def parse_time(text: str) -> Duration:
     return int(match[1].replace("_", "")), match[2]
 
 
-def _time(text: str) -> str:
-    parse_time(text)
+def parse_fraction(text: str) -> float | None:
+    """``"0.2dur"``, a part of the run, → 0.2; None for a time in another unit."""
+    match = re.fullmatch(r"(\d*\.?\d+)dur", text)
+    return float(match[1]) if match else None
+
+
+def _time_in_schedule(text: str) -> str:
+    fraction = parse_fraction(text)
+    if fraction is not None and fraction > 1:
+        raise ValueError(f"must be at most 1dur, the whole run; it is {text!r}")
+    if fraction is None and parse_time(text)[1] == "sec":
+        raise ValueError("must be in ba, tok, sp or ep, or a part of the run such as 0.2dur")
     return text
 
 
@@ -41,7 +51,7 @@ def _not_none(number: int) -> int:
     return number
 
 
-Time = Annotated[str, AfterValidator(_time)]
+TimeInSchedule = Annotated[str, AfterValidator(_time_in_schedule)]
 Interval = Annotated[str, AfterValidator(_interval)]
 Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -103,26 +113,48 @@ class Loader(Section):
 
 
 class DecoupledAdamW(Section):
-    """Composer's DecoupledAdamW, computed by torch's fused AdamW with weight_decay / lr (the same update)."""
+    """Composer's DecoupledAdamW, computed by torch's fused AdamW with weight_decay / lr (the same update).
+
+    ``no_weight_decay`` names kinds of parameters that do not decay: ``embeddings`` (of tokens and of positions, and so
+    the tied head), ``norms`` (their weights and biases), ``biases`` (all). Empty, as in the paper: everything decays.
+    """
 
     name: Literal["decoupled_adamw"]
     lr: Annotated[float, Field(gt=0)]
     betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] = [0.9, 0.95]
     eps: float = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    no_weight_decay: list[Literal["embeddings", "norms", "biases"]] = []
 
 
 class CosineWithWarmup(Section):
     """Composer's CosineAnnealingWithWarmupScheduler."""
 
     name: Literal["cosine_with_warmup"]
-    t_warmup: Time
-    t_max: Time | Literal["1dur"] = "1dur"
+    t_warmup: TimeInSchedule
+    t_max: TimeInSchedule = "1dur"
     alpha_f: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
+class ConstantWithWarmup(Section):
+    """Composer's ConstantWithWarmupScheduler: the trunk of warmup_stable_decay, when the end is not known."""
+
+    name: Literal["constant_with_warmup"]
+    t_warmup: TimeInSchedule
+
+
+class WarmupStableDecay(Section):
+    """recipes.schedules.WarmupStableDecay: ``t_decay`` ends with the run; before it nothing depends on max_duration."""
+
+    name: Literal["warmup_stable_decay"]
+    t_warmup: TimeInSchedule
+    t_decay: TimeInSchedule = "0.2dur"
+    form: Literal["1-sqrt", "linear"] = "1-sqrt"
+    alpha_f: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
 class GradientClipping(Section):
-    """Clipping by the global norm; the norm is logged."""
+    """Clipping by the global norm; the norm is logged. A threshold of ``.inf`` logs it and clips nothing."""
 
     clipping_type: Literal["norm"] = "norm"
     clipping_threshold: Annotated[float, Field(gt=0)] = 1.0
@@ -233,7 +265,7 @@ class Training(Schema):
     tokenizer: Tokenizer
     train_loader: Loader
     optimizer: DecoupledAdamW
-    scheduler: CosineWithWarmup
+    scheduler: Annotated[CosineWithWarmup | ConstantWithWarmup | WarmupStableDecay, Field(discriminator="name")]
     algorithms: Algorithms = Algorithms()
     max_duration: Interval
     global_train_batch_size: Positive
@@ -251,12 +283,13 @@ class Training(Schema):
     save_interval: Interval = "1000ba"
     save_num_checkpoints_to_keep: Annotated[int, Field(ge=-1), AfterValidator(_not_none)] = -1  # -1: all
     autoresume: bool = False
+    load_path: str | None = None  # a checkpoint of another run, FOLDER/epE-baB, to go on from when there is none here
     hardware: Hardware | None = None
 
     @classmethod
     def cross_checks(cls) -> list[Callable[[Any], Iterable[tuple[str, str]]]]:
-        return [_heads_divide_width, _warmup_ends_before_the_run, _microbatch_fits, _cache_has_a_source,
-                _resume_has_a_place, _time_units_fit, _sharding_is_whole,
+        return [_heads_divide_width, _schedule_fits_into_the_run, _microbatch_fits, _cache_has_a_source,
+                _resume_has_a_place, _load_path_is_another_run, _time_units_fit, _sharding_is_whole,
                 _documents_have_a_kernel]  # fmt: skip
 
     def gpt_config(self, vocab_size: int) -> GPTConfig:
@@ -283,7 +316,55 @@ def duration_in_batches(time: str, config: Training, samples_per_epoch: int | No
     return None
 
 
+def in_unit_of_run(time: str, config: Training) -> str:
+    """A time of the schedule in the unit of ``max_duration`` (batches, for epochs); ``dur`` and ``ep`` stay."""
+    if parse_fraction(time) is not None or time.endswith("ep"):
+        return time
+    (value, unit), whole_unit = parse_time(time), parse_time(config.max_duration)[1]
+    tokens = {"ba": config.tokens_per_batch, "ep": config.tokens_per_batch, "tok": 1, "sp": config.max_seq_len}
+    return f"{-(-value * tokens[unit] // tokens[whole_unit])}{'ba' if whole_unit == 'ep' else whole_unit}"
+
+
+def part_of_run(time: str, config: Training, samples_per_epoch: int | None = None) -> float | None:
+    """A time of the schedule as a part of ``max_duration``; None when that needs the size of the dataset."""
+    fraction = parse_fraction(time)
+    if fraction is not None:
+        return fraction
+    (value, unit), (whole, whole_unit) = parse_time(time), parse_time(config.max_duration)
+    if unit == whole_unit:
+        return value / whole
+    batch = config.global_train_batch_size * config.max_seq_len
+    tokens = {"ba": batch, "tok": 1, "sp": config.max_seq_len}
+    if samples_per_epoch is not None and samples_per_epoch >= config.global_train_batch_size:
+        tokens["ep"] = samples_per_epoch // config.global_train_batch_size * batch
+    if unit not in tokens or whole_unit not in tokens:
+        return None
+    return value * tokens[unit] / (whole * tokens[whole_unit])
+
+
 Faults = Iterable[tuple[str, str]]
+
+
+def schedule_faults(config: Training, samples_per_epoch: int | None) -> Faults:
+    """What of the schedule does not fit into the run, as far as is known without or with the size of the dataset."""
+    scheduler = config.scheduler
+    warmup = part_of_run(scheduler.t_warmup, config, samples_per_epoch)
+    if warmup is not None and warmup >= 1:
+        yield "scheduler.t_warmup", f"{scheduler.t_warmup} is not shorter than max_duration {config.max_duration}"
+    if isinstance(scheduler, WarmupStableDecay):
+        decay = part_of_run(scheduler.t_decay, config, samples_per_epoch)
+        if decay == 0:
+            yield "scheduler.t_decay", "must be longer than 0; constant_with_warmup is the schedule without a decay"
+        if warmup is not None and decay is not None and warmup < 1 < warmup + decay - 1e-9:
+            yield (
+                "scheduler.t_decay",
+                f"{scheduler.t_decay} and t_warmup {scheduler.t_warmup} are longer than max_duration "
+                f"{config.max_duration}",
+            )
+    if isinstance(scheduler, CosineWithWarmup):
+        whole = part_of_run(scheduler.t_max, config, samples_per_epoch)
+        if whole is not None and whole < 1:
+            yield "scheduler.t_max", f"{scheduler.t_max} is shorter than max_duration {config.max_duration}"
 
 
 def _heads_divide_width(c: Training) -> Faults:
@@ -291,11 +372,8 @@ def _heads_divide_width(c: Training) -> Faults:
         yield "model.n_heads", f"{c.model.n_heads} heads do not divide d_model {c.model.d_model}"
 
 
-def _warmup_ends_before_the_run(c: Training) -> Faults:
-    (warmup, unit), (duration, whole_unit) = parse_time(c.scheduler.t_warmup), parse_time(c.max_duration)
-    per_unit = {"ba": c.global_train_batch_size * c.max_seq_len, "tok": 1, "sp": c.max_seq_len}
-    if unit in per_unit and whole_unit in per_unit and warmup * per_unit[unit] >= duration * per_unit[whole_unit]:
-        yield "scheduler.t_warmup", f"{c.scheduler.t_warmup} is not shorter than max_duration {c.max_duration}"
+def _schedule_fits_into_the_run(c: Training) -> Faults:
+    yield from schedule_faults(c, samples_per_epoch=None)
 
 
 def _sharding_is_whole(c: Training) -> Faults:
@@ -345,14 +423,26 @@ def _resume_has_a_place(c: Training) -> Faults:
         yield "autoresume", "needs save_folder: there is nowhere to resume from"
 
 
+def _load_path_is_another_run(c: Training) -> Faults:
+    if (
+        c.load_path is not None
+        and c.save_folder is not None
+        and c.load_path.startswith(c.save_folder.rstrip("/") + "/")
+    ):
+        yield "load_path", f"lies in save_folder {c.save_folder}; choose another run_name or folder for the new run"
+
+
 def _time_units_fit(c: Training) -> Faults:
     if parse_time(c.max_duration)[1] == "sec":
         yield "max_duration", "must be in ba, tok, sp or ep"
     if parse_time(c.console_log_interval)[1] != "ba":
         yield "console_log_interval", "must be in ba"
-    for key in ("t_warmup", "t_max"):
-        if getattr(c.scheduler, key).endswith("sec"):
-            yield f"scheduler.{key}", "must be in ba, tok, sp or ep"
+    for key, time in c.scheduler:
+        if key.startswith("t_") and time.endswith("ep") and not c.max_duration.endswith(("ep", "ba")):
+            yield (
+                f"scheduler.{key}",
+                f"{time} cannot be compared with max_duration {c.max_duration}; give both in ep or ba",
+            )
     scores = c.callbacks.score_checkpoints
     if scores is not None and parse_time(scores.interval)[1] == "sec":
         yield "callbacks.score_checkpoints.interval", "must be in ba, tok, sp or ep"

@@ -39,16 +39,25 @@ class SaveCheckpoints(Callback):
         interval: ``1000ba``, ``1800sec``, ``1ep`` … as Composer's save_interval.
         staging: a local folder on each node; a checkpoint lies there until it is uploaded.
         model: the shape, for the manifest.
+        trained_with: what else a run that goes on from a checkpoint must have alike, for the manifest.
         tokenizer: a local folder whose files go into each checkpoint, so that it can be used alone.
         keep: number of whole checkpoints to keep in ``folder``; -1 keeps all.
         timeout: seconds that rank 0 waits for the other ranks' uploads.
     """
 
     def __init__(
-        self, folder: str, interval: str, staging: Path, model: GPTConfig, tokenizer: Path, keep: int, timeout: float
+        self,
+        folder: str,
+        interval: str,
+        staging: Path,
+        model: GPTConfig,
+        trained_with: dict[str, Any],
+        tokenizer: Path,
+        keep: int,
+        timeout: float,
     ):
         self.folder, self.staging, self.model, self.tokenizer = folder, staging, model, tokenizer
-        self.keep, self.timeout = keep, timeout
+        self.trained_with, self.keep, self.timeout = trained_with, keep, timeout
         self.due = create_interval_scheduler(interval)
         self.last_saved = -1
         self.uploads: list[Future[None]] = []
@@ -93,6 +102,7 @@ class SaveCheckpoints(Callback):
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "world_size": dist.get_world_size(),
             "model": self.model.to_dict(),
+            **self.trained_with,
             "files": {file: entry for part in dist.all_gather_object(mine) for file, entry in part.items()},
         }
         self.uploads.append(self.uploader.submit(self._upload, local, place, mine, manifest))

@@ -177,3 +177,58 @@ def test_a_cross_check_of_something_that_is_no_key_is_an_error_and_not_left_out_
     monkeypatch.setattr(Run, "cross_checks", lambda: [lambda run: [("batch", run.batches_per_epoch)]])
     with pytest.raises(AttributeError, match="batches_per_epoch"):
         load(SOUND)
+
+
+BASED = "base: ../below.yaml\nrun_name: b\n"
+
+
+@pytest.fixture
+def based(tmp_path: Path):
+    """Load ``upper`` from a folder of its own, laid over ``below.yaml`` beside that folder."""
+
+    def based(upper: str, *overrides: str, below: str = SOUND) -> Run:
+        (tmp_path / "below.yaml").write_text(below)
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        (tmp_path / "folder" / "run.yaml").write_text(upper)
+        return load_configuration(str(tmp_path / "folder" / "run.yaml"), list(overrides), Run)
+
+    return based
+
+
+def test_what_a_file_does_not_say_its_base_says_key_by_key(based):
+    run = based(BASED + "optimizer: {betas: [0.5, 0.6]}\n", below=SOUND + "batch: 4\n")
+    assert (run.run_name, run.batch) == ("b", 4)
+    assert run.optimizer == Adam(name="adam", lr=1e-4, betas=[0.5, 0.6])
+    assert based(BASED, "batch=2", below=SOUND + "batch: 4\n").batch == 2
+    assert based(BASED + "sharding: null\n", below=SOUND + "sharding: {}\n").sharding is None
+    assert based(BASED + "folder: x/${run_name}\n").folder == "x/b"
+
+
+def test_a_section_with_another_name_replaces_the_whole_section_of_the_base(based):
+    below = SOUND + "  betas: [0.1, 0.2]\n"
+    assert based(BASED + "optimizer: {name: sgd, lr: 1.0}\n", below=below).optimizer == SGD(name="sgd", lr=1.0)
+    assert "optimizer.lr: is missing" in faults(based, BASED + "optimizer: {name: sgd}\n")
+
+
+def test_a_base_may_have_a_base(based, tmp_path):
+    (tmp_path / "lowest.yaml").write_text(SOUND + "batch: 4\nfolder: lowest\n")
+    run = based(BASED, below="base: lowest.yaml\nfolder: below\n")
+    assert (run.run_name, run.batch, run.folder) == ("b", 4, "below")
+
+
+def test_a_fault_names_the_file_and_line_that_the_key_comes_from(based):
+    message = faults(lambda text: based(text, below=SOUND + "batch: x\nshardin: 3\n"), BASED + "folder: 7\n")
+    assert message.startswith("3 faults")
+    assert "below.yaml:5: batch: " in message and "below.yaml:6: shardin: unknown key" in message
+    assert "folder/run.yaml:3: folder: " in message
+    replaced = faults(lambda text: based(text, below=SOUND + "  betas: [x, y]\n"), BASED + "optimizer: {betas: 3}\n")
+    assert "folder/run.yaml:3: optimizer.betas" in replaced and "1 fault " in replaced
+
+
+def test_a_base_that_cannot_be_read_is_told_with_its_place(based, tmp_path):
+    assert "run.yaml:1: base: " in faults(based, "base: nowhere.yaml\n")
+    assert "nowhere.yaml: no such file" in faults(based, "base: nowhere.yaml\n")
+    assert "it is 3" in faults(based, "base: 3\n")
+    assert "is based on this file" in faults(lambda text: based(text, below="base: folder/run.yaml\n"), BASED)
+    assert "is based on this file" in faults(based, "base: run.yaml\n")
+    assert "argument base=x.yaml: base: stands in a file alone" in faults(based, BASED, "base=x.yaml")

@@ -70,6 +70,12 @@ def test_three_faults_of_the_training_configuration_are_reported_together():
         ("console_log_interval=0ba", "console_log_interval: must be at least 1"),
         ("save_num_checkpoints_to_keep=0", "save_num_checkpoints_to_keep: "),
         ("optimizer.betas=[0.9, 1.5]", "optimizer.betas.1: "),
+        ("optimizer.no_weight_decay=[embedding]", "optimizer.no_weight_decay.0: "),
+        ("scheduler.t_warmup=1.5dur", "scheduler.t_warmup: must be at most 1dur"),
+        ("scheduler.t_decay=0.2dur", "scheduler.t_decay: unknown key"),
+        ("scheduler.name=wsd", "scheduler: must be one of"),
+        ("scheduler={name: warmup_stable_decay, t_warmup: 1ba, form: 1-root}", "scheduler.form: "),
+        ("scheduler={name: warmup_stable_decay, t_warmup: 1ba, t_decay: 60sec}", "scheduler.t_decay: must be in ba"),
     ],
 )
 def test_what_a_component_would_refuse_or_take_for_something_else_is_refused_at_once(argument, fault):
@@ -83,6 +89,13 @@ def test_what_a_component_would_refuse_or_take_for_something_else_is_refused_at_
     [
         ("scheduler.t_warmup=96ba", "scheduler.t_warmup"),
         ("scheduler.t_warmup=393216tok", "scheduler.t_warmup"),
+        ("scheduler.t_warmup=1dur", "scheduler.t_warmup"),
+        ("scheduler.t_max=79ba", "scheduler.t_max"),
+        ("scheduler={name: constant_with_warmup, t_warmup: 80ba}", "scheduler.t_warmup"),
+        ("scheduler={name: warmup_stable_decay, t_warmup: 41ba, t_decay: 0.5dur}", "scheduler.t_decay"),
+        ("scheduler={name: warmup_stable_decay, t_warmup: 41ba, t_decay: 163840tok}", "scheduler.t_decay"),
+        ("scheduler={name: warmup_stable_decay, t_warmup: 41ba, t_decay: 0ba}", "scheduler.t_decay"),
+        ("load_path=s3://biomedlm/runs/quickstart/ep0-ba20", "load_path"),
         ("model.n_heads=3", "model.n_heads"),
         ("device_train_microbatch_size=3", "device_train_microbatch_size"),
         ("train_loader.dataset={local: cache, cache_limit: 1gb}", "train_loader.dataset.cache_limit"),
@@ -94,6 +107,12 @@ def test_what_a_component_would_refuse_or_take_for_something_else_is_refused_at_
 def test_keys_that_do_not_fit_together_are_refused(argument, key):
     with pytest.raises(UserError, match=f": {key}: "):
         load_configuration(str(ROOT / "yamls" / "quickstart.yaml"), [argument], Training)
+
+
+def test_epochs_are_not_compared_with_tokens():
+    arguments = ["max_duration=1000000tok", "scheduler.t_warmup=1ep"]
+    with pytest.raises(UserError, match=r"scheduler\.t_warmup: 1ep cannot be compared with max_duration 1000000tok"):
+        load_configuration(str(ROOT / "yamls" / "quickstart.yaml"), arguments, Training)
 
 
 def test_a_wrong_s3_key_is_a_clear_error_with_exit_code_2(s3, new_run):
