@@ -1,5 +1,6 @@
 """From the configuration to Composer's objects: one plain function each."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +11,44 @@ from composer.core import DataSpec
 from composer.loggers import LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
 from composer.optim import ComposerScheduler, CosineAnnealingWithWarmupScheduler
 from composer.utils import dist
-from streaming import StreamingDataLoader, StreamingDataset
+from streaming import Stream, StreamingDataset
 
 from eval.callback import ScoreCheckpoints
-from model.composer_gpt import ComposerGPT, collate, token_count
+from model.composer_gpt import collate, token_count
 from model.config import GPTConfig
 from recipes import schema
 from recipes.callbacks.clip_grad_norm import ClipGradNorm
 from recipes.callbacks.console import Console
+from recipes.callbacks.loader_wait import LoaderWait, TimedLoader
 from recipes.callbacks.metrics_log import MetricsLog
 from recipes.callbacks.save_checkpoints import SaveCheckpoints
+from recipes.callbacks.scheduled_gc import ScheduledGC
+from recipes.callbacks.step_time import StepTime
 from recipes.schema import Training, parse_time
+from recipes.shard_cache import alone_on_this_machine
+from recipes.together import together
+from recipes.validation import ReshardAfterValidation, ValidatedGPT
 
 
-def build_model(config: Training, shape: GPTConfig) -> ComposerGPT:
+def build_model(config: Training, shape: GPTConfig) -> ValidatedGPT:
     """The model on the CPU, or on the meta device to be filled in after sharding."""
-    return ComposerGPT(shape, seed=config.seed, init_device=config.model.init_device)
+    return ValidatedGPT(shape, seed=config.seed, init_device=config.model.init_device)
 
 
 def build_train_data(config: Training) -> DataSpec:
     """The packed sequences, streamed and shuffled, as batches of this rank."""
     loader = config.train_loader
     batch_size = config.global_train_batch_size // dist.get_world_size()
-    dataset = StreamingDataset(batch_size=batch_size, **loader.dataset.model_dump())
+    settings = loader.dataset.model_dump(exclude={"streams"})
+    if loader.dataset.streams is not None:
+        settings["streams"] = [Stream(**stream.model_dump()) for stream in loader.dataset.streams.values()]
+    with ExitStack() as node:
+        together(lambda: node.enter_context(alone_on_this_machine()) if dist.get_local_rank() == 0 else None)
+        dataset = StreamingDataset(batch_size=batch_size, **settings)
     workers: dict[str, Any] = {}
     if loader.num_workers > 0:
         workers = {"prefetch_factor": loader.prefetch_factor, "persistent_workers": loader.persistent_workers}
-    dataloader = StreamingDataLoader(
+    dataloader = TimedLoader(
         dataset,
         batch_size=batch_size,
         collate_fn=collate,
@@ -82,6 +94,14 @@ def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path) -> list
         callbacks.append(MemoryMonitor(**wanted.memory_monitor.model_dump()))
     if wanted.runtime_estimator is not None:
         callbacks.append(RuntimeEstimator(**wanted.runtime_estimator.model_dump()))
+    if wanted.loader_wait is not None:
+        callbacks.append(LoaderWait(**wanted.loader_wait.model_dump()))
+    if wanted.step_time is not None:
+        callbacks.append(StepTime(**wanted.step_time.model_dump()))
+    if wanted.scheduled_gc is not None:
+        callbacks.append(ScheduledGC(**wanted.scheduled_gc.model_dump()))
+    if config.eval_loader is not None:
+        callbacks.append(ReshardAfterValidation())
     if wanted.score_checkpoints is not None:
         callbacks.append(
             ScoreCheckpoints(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from base.progress import count, duration
 from model.config import GPTConfig
 from recipes.preflight import Findings
-from recipes.schema import FSDP, Hardware, Training
+from recipes.schema import DATASET, FSDP, WEIGHTS, Hardware, Training
 
 GIB = 2**30
 # Bytes that stay allocated for one 1,024-token sequence and one layer, in units of d_model a token, without
@@ -133,9 +133,7 @@ def _time_and_cost(config: Training, found: Findings) -> list[str]:
 
 
 def _data_and_checkpoints(config: Training, found: Findings) -> list[str]:
-    dataset = config.train_loader.dataset
-    there = f"{found.samples:,} sequences of {config.max_seq_len}" if found.samples is not None else "not there"
-    lines = ["found", _row("data", f"{dataset.remote or dataset.local}: {there}")]
+    lines = ["found", *_data(config, found)]
     tokenizer = f"{found.entries:,} entries" if found.tokenizer_sha256 else "not there"
     lines.append(_row("tokenizer", f"{config.tokenizer.name}: {tokenizer}"))
     if config.save_folder is not None:
@@ -144,3 +142,22 @@ def _data_and_checkpoints(config: Training, found: Findings) -> list[str]:
         whole = sum(checkpoint.whole for checkpoint in found.checkpoints)
         lines.append(_row("checkpoints", f"{config.save_folder}: {whole} whole; {begin}"))
     return lines
+
+
+def _data(config: Training, found: Findings) -> list[str]:
+    """Each stream and what an epoch takes of it; the held-out sequences."""
+    rows = []
+    for key, stream in config.train_loader.dataset.by_key().items():
+        shards = found.shards.get(key)
+        there = f"{shards.samples:,} sequences of {config.max_seq_len}" if shards else "not there"
+        name = "data" if key == DATASET else f"data, {key.rsplit('.', 1)[1]}"
+        weights = [f"{how} {value:g}" for how in WEIGHTS if (value := getattr(stream, how)) is not None]
+        rows.append(_row(name, ", ".join([f"{stream.remote or stream.local}: {there}", *weights])))
+    if config.train_loader.dataset.streams is not None and found.samples is not None:
+        rows.append(_row("an epoch", f"{found.samples:,} sequences"))
+    if config.eval_loader is not None:
+        shards = found.shards.get("eval_loader.dataset")
+        there = f"{shards.samples:,} sequences, every {config.eval_interval}" if shards else "not there"
+        held_out = config.eval_loader.dataset
+        rows.append(_row("validation", f"{held_out.remote or held_out.local}: {there}"))
+    return rows

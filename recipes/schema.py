@@ -3,6 +3,7 @@
 Names are those that users of Composer and llm-foundry know; a key under a component is that constructor's argument.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
@@ -12,6 +13,8 @@ from pydantic import AfterValidator, Field
 from base.configuration import Schema, Section
 from model.config import GPTConfig
 
+DATASET = "train_loader.dataset"
+WEIGHTS = ("proportion", "repeat", "choose")  # of a stream: one of them, or none
 TIME_UNITS = ("ba", "tok", "sp", "ep", "sec")
 Duration = tuple[int, str]
 
@@ -37,7 +40,7 @@ def _interval(text: str) -> str:
 
 def _not_none(number: int) -> int:
     if number == 0:
-        raise ValueError("must be at least 1, or -1 to keep all")
+        raise ValueError("must be at least 1, or -1 for all")
     return number
 
 
@@ -71,12 +74,25 @@ class Tokenizer(Section):
     name: str
 
 
-class Dataset(Section):
-    """Arguments of streaming.StreamingDataset."""
+class Stream(Section):
+    """Arguments of streaming.Stream: one of several corpora, and how much of it an epoch takes."""
 
     remote: str | None = None
     local: str
     split: str | None = None
+    proportion: Annotated[float, Field(gt=0)] | None = None  # of all samples of an epoch; then each stream has one
+    repeat: Annotated[float, Field(gt=0)] | None = None  # times its own samples
+    choose: Positive | None = None  # samples
+
+
+class Dataset(Section):
+    """Arguments of streaming.StreamingDataset: either ``remote`` and ``local``, or ``streams`` by name."""
+
+    remote: str | None = None
+    local: str | None = None
+    split: str | None = None
+    streams: Annotated[dict[str, Stream], Field(min_length=1)] | None = None
+    epoch_size: Positive | None = None  # samples; without it, as many as the streams have, or as they say
     shuffle: bool = False
     shuffle_algo: Literal["py1s", "py1e", "py1b", "py1br", "py2s", "naive"] = "py1e"
     shuffle_seed: int = 9176
@@ -86,6 +102,15 @@ class Dataset(Section):
     cache_limit: int | str | None = None
     download_retry: int = 2
     download_timeout: float = 60
+
+    def by_key(self) -> dict[str, Stream]:
+        """Every stream, by the key that it stands under; without ``streams`` there is one."""
+        if self.streams is None:
+            return {DATASET: Stream(remote=self.remote, local=self.local or "", split=self.split)}
+        return {
+            f"{DATASET}.streams.{name}": stream.model_copy(update={"split": stream.split or self.split})
+            for name, stream in self.streams.items()
+        }
 
 
 class Loader(Section):
@@ -98,6 +123,23 @@ class Loader(Section):
     prefetch_factor: Positive = 2
     pin_memory: bool = True
     persistent_workers: bool = True
+
+
+class EvalDataset(Section):
+    """Where the held-out sequences lie; they are read in their order, each once."""
+
+    remote: str | None = None
+    local: str
+    split: str | None = None
+
+
+class EvalLoader(Section):
+    """Validation: arguments of torch's DataLoader around a packed MDS dataset, and the name in ``metrics/LABEL/…``."""
+
+    name: Literal["text"] = "text"
+    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "eval"
+    dataset: EvalDataset
+    num_workers: Annotated[int, Field(ge=0)] = 0
 
 
 class DecoupledAdamW(Section):
@@ -170,11 +212,32 @@ class ScoreCheckpoints(Section):
     beginning_of_text: bool = False
 
 
+class LoaderWait(Section):
+    """How long each step waits for its batch; see recipes.callbacks.loader_wait."""
+
+    batch_interval: Positive = 50
+
+
+class StepTime(Section):
+    """How long a step takes, and which rank the others wait for; see recipes.callbacks.step_time."""
+
+    batch_interval: Positive = 50
+
+
+class ScheduledGC(Section):
+    """Garbage collection on all ranks at the same batch; see recipes.callbacks.scheduled_gc."""
+
+    batch_interval: Positive = 1000
+
+
 class Callbacks(Section):
     speed_monitor: SpeedMonitor | None = None
     lr_monitor: LRMonitor | None = None
     memory_monitor: MemoryMonitor | None = None
     runtime_estimator: RuntimeEstimator | None = None
+    loader_wait: LoaderWait | None = None
+    step_time: StepTime | None = None
+    scheduled_gc: ScheduledGC | None = None
     score_checkpoints: ScoreCheckpoints | None = None
 
 
@@ -220,6 +283,10 @@ class Training(Schema):
     model: Model
     tokenizer: Tokenizer
     train_loader: Loader
+    eval_loader: EvalLoader | None = None
+    eval_interval: Interval = "1ep"
+    eval_subset_num_batches: Annotated[int, Field(ge=-1), AfterValidator(_not_none)] = -1  # batches of each rank
+    device_eval_batch_size: Positive = 8
     optimizer: DecoupledAdamW
     scheduler: CosineWithWarmup
     algorithms: Algorithms = Algorithms()
@@ -242,7 +309,8 @@ class Training(Schema):
 
     @classmethod
     def cross_checks(cls) -> list[Callable[[Any], Iterable[tuple[str, str]]]]:
-        return [_heads_divide_width, _warmup_ends_before_the_run, _microbatch_fits, _cache_has_a_source,
+        return [_heads_divide_width, _warmup_ends_before_the_run, _microbatch_fits, _data_has_one_place,
+                _streams_are_weighed_alike, _cache_has_a_source,
                 _resume_has_a_place, _time_units_fit]  # fmt: skip
 
     def gpt_config(self, vocab_size: int) -> GPTConfig:
@@ -292,11 +360,44 @@ def _microbatch_fits(c: Training) -> Faults:
         )
 
 
+def _data_has_one_place(c: Training) -> Faults:
+    dataset = c.train_loader.dataset
+    if dataset.streams is None:
+        if dataset.local is None:
+            yield f"{DATASET}.local", "is missing; give the folder on each node, or `streams`"
+        return
+    for name in ("remote", "local"):
+        if getattr(dataset, name) is not None:
+            yield f"{DATASET}.{name}", "each of the `streams` has its own; leave it out here"
+    places: dict[tuple[str, str], str] = {}
+    for key, stream in dataset.by_key().items():
+        place = (os.path.abspath(stream.local), stream.split or "")
+        if place in places:
+            yield f"{key}.local", f"is that of {places[place]}; give each stream its own folder"
+        places.setdefault(place, key)
+
+
+def _streams_are_weighed_alike(c: Training) -> Faults:
+    dataset = c.train_loader.dataset
+    weights = {
+        key: {name for name in WEIGHTS if getattr(stream, name) is not None} for key, stream in dataset.by_key().items()
+    }
+    for key, names in weights.items():
+        if len(names) > 1:
+            yield key, f"takes one of proportion, repeat and choose; it has {', '.join(sorted(names))}"
+    relative = [key for key, names in weights.items() if "proportion" in names]
+    for key in [key for key in weights if relative and key not in relative]:
+        yield key, f"needs a proportion, as {relative[0]} has one"
+    if dataset.epoch_size is not None and any(names - {"proportion"} for names in weights.values()):
+        yield f"{DATASET}.epoch_size", "follows from repeat and choose of the streams; leave it out, or use proportions"
+
+
 def _cache_has_a_source(c: Training) -> Faults:
     dataset = c.train_loader.dataset
-    if dataset.cache_limit is not None and dataset.remote is None:
-        # streaming issue 988: eviction would delete the only copy
-        yield "train_loader.dataset.cache_limit", "a dataset without `remote` has no other copy; leave out the limit"
+    only_copies = [key for key, stream in dataset.by_key().items() if stream.remote is None]
+    if dataset.cache_limit is not None and only_copies:
+        # streaming issue 988: eviction takes any shard, and would delete the only copy
+        yield f"{DATASET}.cache_limit", f"no `remote`, so no other copy: {', '.join(only_copies)}; leave out the limit"
 
 
 def _resume_has_a_place(c: Training) -> Faults:
@@ -307,6 +408,8 @@ def _resume_has_a_place(c: Training) -> Faults:
 def _time_units_fit(c: Training) -> Faults:
     if parse_time(c.max_duration)[1] == "sec":
         yield "max_duration", "must be in ba, tok, sp or ep"
+    if parse_time(c.eval_interval)[1] == "sec":
+        yield "eval_interval", "must be in ba, tok, sp or ep"
     if parse_time(c.console_log_interval)[1] != "ba":
         yield "console_log_interval", "must be in ba"
     for key in ("t_warmup", "t_max"):

@@ -21,7 +21,7 @@ from recipes.report import LOSS
 
 ROOT = Path(__file__).parents[2]
 
-LENGTH, SEQUENCES = 64, 50
+LENGTH, SEQUENCES, HELD_OUT = 64, 50, 13
 
 # 50 sequences, 4 a batch: 12 batches an epoch, so a run of 20 crosses its end.
 SMALL = {
@@ -99,11 +99,12 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tokenizer(tokenizer, folder / "tokenizer", LENGTH)
     random = np.random.default_rng(0)
     columns = {"tokens": f"ndarray:uint16:{LENGTH}"}
-    with MDSWriter(out=str(folder / "mds" / "train"), columns=columns, hashes=["sha1"], size_limit=4096) as writer:
-        for _ in range(SEQUENCES):
-            start = random.integers(tokenizer.get_vocab_size())
-            tokens = (start + 3 * np.arange(LENGTH)) % tokenizer.get_vocab_size()
-            writer.write({"tokens": tokens.astype(np.uint16)})
+    for split, sequences in (("train", SEQUENCES), ("val", HELD_OUT)):
+        with MDSWriter(out=str(folder / "mds" / split), columns=columns, hashes=["sha1"], size_limit=1024) as writer:
+            for _ in range(sequences):
+                start = random.integers(tokenizer.get_vocab_size())
+                tokens = (start + 3 * np.arange(LENGTH)) % tokenizer.get_vocab_size()
+                writer.write({"tokens": tokens.astype(np.uint16)})
     return folder
 
 
