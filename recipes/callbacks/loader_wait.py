@@ -41,7 +41,7 @@ class LoaderWait(Callback):
     """Log what the loader cost.
 
     Each batch: ``time/loader_wait``, the seconds that rank 0 waited for it. Each ``batch_interval`` batches: the mean
-    of these seconds on the rank that waited longest, ``time/loader_wait_max``, and which one, ``time/loader_wait_rank``.
+    of these seconds on the rank that waited longest, ``time/loader_wait_max``, and which, ``time/loader_wait_rank``.
     """
 
     def __init__(self, batch_interval: int):

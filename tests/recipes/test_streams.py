@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import subprocess
 import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from conftest import LENGTH, Run
 
@@ -15,6 +17,7 @@ from base.errors import UserError
 from recipes.preflight import preflight, samples_per_epoch
 from recipes.run_sheet import run_sheet
 from recipes.schema import Dataset, Training
+from recipes.shard_cache import claim_caches
 
 ROOT = Path(__file__).parents[2]
 SHARED_MEMORY = Path("/dev/shm")
@@ -122,26 +125,41 @@ def test_an_epoch_takes_of_each_stream_what_its_weight_says_and_as_many_as_the_r
 @pytest.mark.slow
 def test_two_runs_share_a_machine_and_one_of_them_is_killed_and_started_again(new_run):
     """Each has two streams. What the killed one left in shared memory goes, what the living one has there stays."""
-    alone, living, killed = new_run("alone"), new_run("living", max_duration="400ba"), new_run("killed")
+    alone, killed = new_run("alone"), new_run("killed")
+    never = "1000000ba"  # nobody reads what it says: the pipe would fill up and stop it
+    living = new_run("living", max_duration=never, save_interval=never, console_log_interval=never)
     for run in (alone, living, killed):
         with_streams(run, abstracts={"proportion": 3.0}, articles={"proportion": 1.0})
     alone.train(2)
 
     other = living.start(2)
-    while len(living.metrics()) < 3:
-        assert other.poll() is None, other.communicate()[0]
-        time.sleep(0.05)
-    killed.train_and_kill(2, at_batch=7, saved="ep0-ba5")
-    assert leftovers(killed) and leftovers(living)
-    assert "in use by another run" in refused(living)
-    killed.train(2)
-    assert other.poll() is None, "the living run ended too early to show anything"
-    assert leftovers(living) and not leftovers(killed)
-    output, _ = other.communicate(timeout=300)
-    assert other.returncode == 0, output
+    try:
+        wait_for_batch(living, other, 3)
+        killed.train_and_kill(2, at_batch=7, saved="ep0-ba5")
+        assert leftovers(killed)
+        assert "in use by another run" in refused(living)
+        killed.train(2)
+        assert leftovers(living) and not leftovers(killed)
+        wait_for_batch(living, other, max(living.metrics()) + 20)  # over the end of an epoch, of 12 batches
+    finally:
+        kill(other)
     assert killed.losses() == alone.losses()
-    assert len(living.losses()) == 400
+    assert len(living.losses()) == max(living.metrics())
+    claim_caches([str(living.folder / "cache" / name) for name in ("abstracts", "articles")]).close()
     assert not leftovers(living)
+
+
+def wait_for_batch(run: Run, process: "subprocess.Popen[str]", batch: int) -> None:
+    deadline = time.monotonic() + 120
+    while batch not in run.metrics():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=30)[0]
+        time.sleep(0.05)
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+        one.kill()
+    process.communicate()
 
 
 def leftovers(run: Run) -> list[Path]:

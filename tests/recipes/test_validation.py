@@ -34,7 +34,7 @@ def new_validated_run(new_run, tmp_path):
 def test_the_validation_loss_is_that_of_each_sequence_once_on_1_2_and_4_ranks_for_any_batch_size(new_validated_run):
     """13 sequences divide by nothing. At batch 1 the learning rate was 0: these are the initial weights."""
     found = {}
-    for ranks, batch_size in ((1, 8), (1, 1), (2, 4), (4, 2), (4, 8)):
+    for ranks, batch_size in ((1, 5), (2, 8), (4, 2)):
         run = new_validated_run(f"{ranks}-{batch_size}", max_duration="3ba", eval_interval="1ba",
                                 device_train_microbatch_size=1, device_eval_batch_size=batch_size)  # fmt: skip
         output = run.train(ranks)
@@ -63,8 +63,8 @@ def judged_one_by_one(folder: Path) -> tuple[float, int]:
     assert shape is not None
     model = ComposerGPT(shape, seed=config.seed).eval()
     tokenizer = Tokenizer.from_file(f"{config.tokenizer.name}/tokenizer.json")
-    alphabet = tokenizer.get_vocab(with_added_tokens=False)
-    lengths = {id: len(token) for token, id in alphabet.items()} | {alphabet["<|endoftext|>"]: 0}
+    lengths = {id: len(token) for token, id in tokenizer.get_vocab(with_added_tokens=False).items()}
+    lengths[tokenizer.token_to_id("<|endoftext|>")] = 0
     rows = [row["tokens"] for row in LocalDataset(str(folder / "mds"), "val")]
     assert len(rows) == HELD_OUT
     with torch.no_grad():

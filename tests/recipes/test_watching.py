@@ -26,7 +26,7 @@ def test_the_rank_with_the_slow_loader_is_named_and_each_rank_has_its_own_wait(t
         check=True, cwd=ROOT, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     quick, slow = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
-    assert [batch for batch, _ in quick["time/loader_wait_max"]] == [3, 7, 11]  # logged before the batch is counted
+    assert [batch for batch, _ in quick["time/loader_wait_max"]] == [4, 8, 12]
     for seen in (quick, slow):  # gathered: the same on both
         assert all(rank == 1 for _, rank in seen["time/slowest_rank"])
         assert all(rank == 1 for _, rank in seen["time/loader_wait_rank"])
