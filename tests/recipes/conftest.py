@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from small_data import HELD_OUT, LENGTH, SEQUENCES
 
 from data_prep.tokenizer.training import train, write_tokenizer
 from recipes.metrics import read_metrics, series
 from recipes.report import LOSS
 
 ROOT = Path(__file__).parents[2]
-
-LENGTH, SEQUENCES, HELD_OUT = 64, 50, 13
 
 # 50 sequences, 4 a batch: 12 batches an epoch, so a run of 20 crosses its end.
 SMALL = {

@@ -6,11 +6,12 @@ import subprocess
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-from conftest import LENGTH, Run
+from small_data import LENGTH
 
 from base.configuration import load_configuration
 from base.errors import UserError
@@ -53,7 +54,7 @@ def test_what_does_not_fit_together_is_refused(argument, fault):
     assert fault in str(error.value)
 
 
-def with_streams(run: Run, **weights: dict) -> Training:
+def with_streams(run: Any, **weights: dict) -> Training:
     """The run's sequences as several streams, each from a copy of its own; its YAML is changed accordingly."""
     content = json.loads((run.folder / "run.yaml").read_text())
     dataset = content["train_loader"]["dataset"]
@@ -149,7 +150,7 @@ def test_two_runs_share_a_machine_and_one_of_them_is_killed_and_started_again(ne
     assert not leftovers(living)
 
 
-def wait_for_batch(run: Run, process: "subprocess.Popen[str]", batch: int) -> None:
+def wait_for_batch(run: Any, process: "subprocess.Popen[str]", batch: int) -> None:
     deadline = time.monotonic() + 120
     while batch not in run.metrics():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=30)[0]
@@ -162,13 +163,13 @@ def kill(process: "subprocess.Popen[str]") -> None:
     process.communicate()
 
 
-def leftovers(run: Run) -> list[Path]:
+def leftovers(run: Any) -> list[Path]:
     """Tables in shared memory that name the run's caches."""
     here = str(run.folder / "cache").encode()
     return [table for table in SHARED_MEMORY.glob("*_locals") if here.lstrip(b"/") in table.read_bytes()]
 
 
-def refused(run: Run) -> str:
+def refused(run: Any) -> str:
     """What a second run on the same caches is told."""
     process = run.start(
         1, "run_name=second", f"run_folder={run.folder}/second", f"save_folder={run.folder}/second/saved"

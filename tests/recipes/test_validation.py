@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HELD_OUT, LENGTH
+from small_data import HELD_OUT, LENGTH
 
 from base.errors import UserError
 from recipes.metrics import series
