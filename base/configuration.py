@@ -365,8 +365,8 @@ def _models_of(annotation: Any) -> list[type[BaseModel]]:
 def _fields_at(schema: type[BaseModel], key: Key, detail: Any) -> list[str]:
     models: list[type[BaseModel]] = [schema]
     for part in key:
-        if isinstance(part, int):
-            continue
+        if isinstance(part, int) or not any(part in model.model_fields for model in models):
+            continue  # an item of a list, a name in a dictionary of sections
         models = [
             inner
             for model in models

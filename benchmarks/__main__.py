@@ -1,7 +1,7 @@
 """Run one benchmark: ``python -m benchmarks [--record] NAME [arguments of the benchmark]``.
 
 The last line of standard output is one JSON object: the figures, with the versions, the machine, the date and the
-command. ``--record`` also writes it to ``benchmarks/records/NAME-YYYY-MM-DD.json``, where that is taken to ``…-2.json``.
+command. ``--record`` also writes it to ``benchmarks/records/NAME-YYYY-MM-DD.json``, or to ``…-2.json`` after that.
 """
 
 import argparse

@@ -11,7 +11,7 @@ levers    one microbatch and one optimizer step at a time: ours, ours with one t
 
 MFU is against 989 TFLOP/s and 16.550 GFLOP a token (6 x matmul parameters + 12 x layers x width x length); another
 GPU's peak is given by ``--peak-tflops``. Bar: the Trainer at 0.55 at least. What does not run is in the record with its
-reason. No part or lever is begun after ``--seconds``.
+reason. No part or lever is begun after ``--seconds``; what is not done a minute later is ended, and the rest is kept.
 
 Works under the pinned torch, and under a newer one with Composer installed without its pins. ``--small`` is the same on
 the CPU with a small shape, to try the script.
@@ -24,6 +24,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from base.progress import say
 
 # What shares a process: the Trainer's memory is free for the levers only once its process has ended.
 PROCESSES = (("correct", "ceilings", "trainer"), ("levers",))
+LATE = 60.0  # seconds that what has begun may take beyond --seconds
 # What AOTAutograd has kept is found by the graph before attention's kernel is chosen: asked for another kernel, it
 # would give back the one that was compiled first.
 FRESH = {"TORCHINDUCTOR_AUTOGRAD_CACHE": "0"}
@@ -47,14 +49,28 @@ def measure(arguments: list[str]) -> dict[str, Any]:
         if not wanted or not figures.get("correct", {}).get("passed", True):
             continue
         left = given.seconds - (time.monotonic() - began)
-        own = ["--parts", ",".join(wanted), "--seconds", str(left)]
-        child = subprocess.run(
-            [sys.executable, "-m", "benchmarks.gpu_parts", *arguments, *own],
-            env={"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"} | os.environ | FRESH, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        lines = child.stdout.splitlines()
-        figures |= json.loads(lines[-1]) if lines and child.returncode == 0 else dict.fromkeys(wanted, "failed")
-        say(f"{', '.join(wanted)}: ended with {child.returncode} after {time.monotonic() - began:.0f} s in all")
+        figures |= _in_a_process([*arguments, "--parts", ",".join(wanted), "--seconds", str(left)], left + LATE)
+        say(f"{', '.join(wanted)}: {time.monotonic() - began:.0f} s in all")
+    return figures
+
+
+def _in_a_process(arguments: list[str], seconds: float) -> dict[str, Any]:
+    """The last figures of a process that prints them after each lever; it is ended when the time is up."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.gpu_parts", *arguments],
+        env={"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"} | os.environ | FRESH,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    timer = threading.Timer(max(seconds, 1), child.kill)
+    timer.start()
+    assert child.stdout is not None
+    figures: dict[str, Any] = {}
+    for line in child.stdout:
+        figures = json.loads(line)
+    timer.cancel()
+    if child.wait() != 0:
+        figures["cut"] = f"the process ended with {child.returncode}; what follows its last part was not measured"
     return figures
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-import torch._inductor.config
 import torch.nn.functional as F
 from composer.core import Precision
 from composer.distributed.prepare_distributed import parallelize_composer_model
@@ -47,7 +46,6 @@ class Lever:
     recompute: bool = False
     fp8: str = ""  # a recipe of torchao
     documents: bool = False  # attention within documents
-    tuned: bool = False  # inductor's coordinate descent
 
     @property
     def model(self) -> tuple[Any, ...]:
@@ -60,7 +58,6 @@ LEVERS = (
     replace(BEST, name="cuDNN attention", attention="cudnn"),
     replace(BEST, name="flash attention", attention="flash"),
     replace(BEST, name="cuDNN attention, microbatch 32", attention="cudnn", microbatch=32),
-    replace(BEST, name="kernels tuned by coordinate descent", attention="cudnn", tuned=True),
     replace(BEST, name="dropout 0", dropout=0.0),
     replace(BEST, name="dropout 0, cuDNN attention", dropout=0.0, attention="cudnn"),
     replace(BEST, name="dropout 0, within documents", dropout=0.0, documents=True),
@@ -244,7 +241,6 @@ def _prepare(model: nn.Module, lever: Lever) -> Callable[[Tensor], Tensor]:
     if lever.kind != "ours":
         return lambda ids: model(input_ids=ids, labels=ids, use_cache=False).loss
     torch._dynamo.reset()
-    torch._inductor.config.coordinate_descent_tuning = lever.tuned
     assert isinstance(model, ComposerGPT)
     model.gpt.piece_of_loss = piece_of_loss
     model.gpt.end_of_text = model.config.vocab_size - 1 if lever.documents else None

@@ -1,4 +1,4 @@
-"""The parts of `python -m benchmarks gpu`, some in one process: its last line is their figures."""
+"""The parts of `python -m benchmarks gpu`, some in one process; each line that it prints is all figures so far."""
 
 import argparse
 import json
@@ -44,8 +44,8 @@ ATTENTION = {
 }
 
 
-def run_parts(given: argparse.Namespace) -> dict[str, Any]:
-    """Each part's figures by its name; a part that fails leaves its reason."""
+def run_parts(given: argparse.Namespace) -> None:
+    """Print each part's figures by its name as they come; a part that fails leaves its reason."""
     if not given.small and not torch.cuda.is_available():
         raise UserError("benchmarks gpu: torch sees no GPU here; --small tries the script on the CPU")
     began = time.monotonic()
@@ -58,7 +58,7 @@ def run_parts(given: argparse.Namespace) -> dict[str, Any]:
         "correct": lambda: correct(machine.device),
         "ceilings": lambda: ceilings(machine, 256 if given.small else 16_384),
         "trainer": lambda: trainer(config, machine, given),
-        "levers": lambda: levers(machine, given, began),
+        "levers": lambda: levers(machine, given, began, figures),
     }
     figures: dict[str, Any] = {"gpu": _gpu(machine), "tokens": "real" if given.data else "random"}
     for name in given.parts.split(","):
@@ -72,15 +72,17 @@ def run_parts(given: argparse.Namespace) -> dict[str, Any]:
             traceback.print_exc()
             figures[name] = {"failed": f"{type(error).__name__}: {error}"[:500]}
         say(f"{name}, {time.monotonic() - start:.0f} s: {figures[name]}")
+        print(json.dumps(figures), flush=True)
         if name == "correct" and not figures[name].get("passed"):
             break
-    return figures
 
 
 def _overrides(given: argparse.Namespace) -> list[str]:
     micro = 2 if given.small else 16
+    without = [] if given.data else ["callbacks.loader_wait=null", "callbacks.step_time=null"]  # they time our loader
     return [
         *(SMALL if given.small else []),
+        *without,
         f"global_train_batch_size={8 * micro}", f"device_train_microbatch_size={micro}",
         f"max_duration={WARM + STEPS}ba", "scheduler.t_warmup=2ba", "scheduler.t_max=100ba", "compile_config={}",
         "fsdp_config.sharding_strategy=SHARD_GRAD_OP", f"tokenizer.name={given.data or '.'}/tokenizer",
@@ -183,8 +185,11 @@ def ceilings(machine: Machine, tokens: int) -> dict[str, Any]:
     return figures
 
 
-def levers(machine: Machine, given: argparse.Namespace, began: float) -> dict[str, Any]:
-    """By lever: milliseconds of a microbatch and of the optimizer, tokens a second, MFU, memory, loss."""
+def levers(machine: Machine, given: argparse.Namespace, began: float, so_far: dict[str, Any]) -> dict[str, Any]:
+    """By lever: milliseconds of a microbatch and of the optimizer, tokens a second, MFU, memory, loss.
+
+    What is there is printed after each, with the figures of the parts before: a lever may hang.
+    """
     wanted = given.levers.split(",") if given.levers else [""]
     figures: dict[str, Any] = {}
     for lever in LEVERS:
@@ -262,8 +267,7 @@ def trainer(config: Training, machine: Machine, given: argparse.Namespace) -> di
 
 
 def main() -> None:
-    figures = run_parts(arguments_parser().parse_args(sys.argv[1:]))
-    print(json.dumps(figures))
+    run_parts(arguments_parser().parse_args(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -25,13 +25,15 @@ from model.composer_gpt import collate, token_count
 from model.huggingface import config_to_huggingface, weights_to_huggingface
 from recipes import build
 from recipes.kernels import compile_model
-from recipes.schema import CosineWithWarmup, Training, parse_time
+from recipes.schema import CosineWithWarmup, Training
+from recipes.times import parse_time
 
 VOCABULARY, LENGTH, BATCH = 28_896, 512, 8
 SHAPE = ["model.d_model=256", "model.n_heads=4", "model.n_layers=6", "model.scale_attn_by_inverse_layer_idx=false"]
 BATCHES = [f"max_seq_len={LENGTH}", f"global_train_batch_size={BATCH}", f"device_train_microbatch_size={BATCH}"]
 COMPILED = ["compile_config={}"]
-WITHOUT = ["callbacks.score_checkpoints=null", "save_folder=null", "autoresume=false", "progress_bar=false"]
+WITHOUT = ["callbacks.score_checkpoints=null", "save_folder=null", "autoresume=false", "progress_bar=false",
+           "callbacks.loader_wait=null", "callbacks.step_time=null"]  # fmt: skip
 DROPOUTS = (0.1, 0.0)
 
 Run = Callable[[int], list[float]]  # train for so many steps → CPU seconds of each

@@ -179,6 +179,11 @@ def _training_undisturbed(model: torch.nn.Module) -> Iterator[None]:
         np.random.set_state(numpy)
         for module, mode in modes.items():
             module.training = mode
-            # FSDP2 leaves the root's weights gathered until a backward pass, and after scoring none comes.
-            if isinstance(module, FSDPModule):
-                module.reshard()
+        reshard(model)
+
+
+def reshard(model: torch.nn.Module) -> None:
+    """Give back gathered weights: FSDP2 keeps the root's until a backward pass, and after an evaluation none comes."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()

@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from composer.models import ComposerModel
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from model.config import GPTConfig
 from model.gpt import GPT, Block, initialize, initialize_module
+from model.metrics import BitsPerByte, LanguageCrossEntropy, LanguagePerplexity
 
 
 class ComposerGPT(ComposerModel):
@@ -51,6 +53,18 @@ class ComposerGPT(ComposerModel):
     def loss(self, outputs: Tensor, batch: Any) -> Tensor:
         """Computed in forward, so that logits never leave it."""
         return outputs
+
+    def get_metrics(self, is_train: bool) -> dict[str, Metric]:
+        """None in training, where a metric would cost a second pass over the logits."""
+        metrics = (LanguageCrossEntropy, LanguagePerplexity, BitsPerByte)
+        return {} if is_train else {metric.__name__: metric() for metric in metrics}
+
+    def eval_forward(self, batch: Any, outputs: Any = None) -> Any:
+        """The loss; called as a module, because FSDP2 gathers weights in hooks that ``forward`` alone passes by."""
+        return self(batch) if outputs is None else outputs
+
+    def update_metric(self, batch: Any, outputs: Any, metric: Metric) -> None:
+        metric.update(outputs, batch)
 
     def flops_per_batch(self, batch: Mapping[str, Tensor]) -> float:
         """For Composer's SpeedMonitor; the convention is :meth:`GPTConfig.flops_per_token`'s."""

@@ -118,7 +118,8 @@ class GPT(nn.Module):
             positions: B P, int64; logits are given only there. The projection is a large part of a small model.
 
         Returns:
-            With ``labels`` the mean cross entropy in nats (scalar, fp32, with the z-loss), else logits, B P V or B T V.
+            With ``labels`` the mean cross entropy in nats (scalar, fp32; in training with the z-loss); else logits,
+            B P V or B T V.
         """
         T = input_ids.shape[1]
         if self.config.max_seq_len < T:
@@ -137,7 +138,8 @@ class GPT(nn.Module):
             x = block(x, layer, documents)
         x = self.ln_f(x)
         if labels is not None:
-            return next_token_loss(x, self.wte.weight, labels, self.z_loss, self.piece_of_loss)
+            z_loss = self.z_loss if self.training else 0.0
+            return next_token_loss(x, self.wte.weight, labels, z_loss, self.piece_of_loss)
         if positions is not None:
             x = x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # B P D
         return F.linear(x, self.wte.weight)  # B T V or B P V

@@ -1,16 +1,17 @@
 """From the configuration to Composer's objects: one plain function each."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from composer import Callback, Trainer
+from composer import Callback, Evaluator, Trainer
 from composer.callbacks import LRMonitor, MemoryMonitor, RuntimeEstimator, SpeedMonitor
 from composer.core import DataSpec
 from composer.loggers import LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
 from composer.optim import ComposerScheduler, ConstantWithWarmupScheduler, CosineAnnealingWithWarmupScheduler
 from composer.utils import dist
-from streaming import StreamingDataLoader, StreamingDataset
+from streaming import Stream, StreamingDataset
 from torch.nn import Parameter
 
 from eval.callback import ScoreCheckpoints
@@ -19,12 +20,19 @@ from model.config import GPTConfig
 from recipes import parallel, schema
 from recipes.callbacks.clip_grad_norm import ClipGradNorm
 from recipes.callbacks.console import Console
+from recipes.callbacks.loader_wait import LoaderWait, TimedLoader
 from recipes.callbacks.metrics_log import MetricsLog
 from recipes.callbacks.save_checkpoints import SaveCheckpoints
+from recipes.callbacks.scheduled_gc import ScheduledGC
+from recipes.callbacks.step_time import StepTime
 from recipes.kernels import compile_model
 from recipes.microbatch import set_microbatch
 from recipes.schedules import WarmupStableDecay
-from recipes.schema import Training, in_unit_of_run, parse_time
+from recipes.schema import Training
+from recipes.shard_cache import alone_on_this_machine
+from recipes.times import in_unit_of_run, parse_time
+from recipes.together import together
+from recipes.validation import ReshardAfterValidation
 
 
 def build_model(config: Training, shape: GPTConfig, end_of_text: int | None = None) -> ComposerGPT:
@@ -39,11 +47,16 @@ def build_train_data(config: Training) -> DataSpec:
     """The packed sequences, streamed and shuffled, as batches of this rank."""
     loader = config.train_loader
     batch_size = config.global_train_batch_size // dist.get_world_size()
-    dataset = StreamingDataset(batch_size=batch_size, **loader.dataset.model_dump())
+    settings = loader.dataset.model_dump(exclude={"streams"})
+    if loader.dataset.streams is not None:
+        settings["streams"] = [Stream(**stream.model_dump()) for stream in loader.dataset.streams.values()]
+    with ExitStack() as node:
+        together(lambda: node.enter_context(alone_on_this_machine()) if dist.get_local_rank() == 0 else None)
+        dataset = StreamingDataset(batch_size=batch_size, **settings)
     workers: dict[str, Any] = {}
     if loader.num_workers > 0:
         workers = {"prefetch_factor": loader.prefetch_factor, "persistent_workers": loader.persistent_workers}
-    dataloader = StreamingDataLoader(
+    dataloader = TimedLoader(
         dataset,
         batch_size=batch_size,
         collate_fn=collate,
@@ -127,6 +140,14 @@ def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path, samples
         callbacks.append(MemoryMonitor(**wanted.memory_monitor.model_dump()))
     if wanted.runtime_estimator is not None:
         callbacks.append(RuntimeEstimator(**wanted.runtime_estimator.model_dump()))
+    if wanted.loader_wait is not None:
+        callbacks.append(LoaderWait(**wanted.loader_wait.model_dump()))
+    if wanted.step_time is not None:
+        callbacks.append(StepTime(**wanted.step_time.model_dump()))
+    if wanted.scheduled_gc is not None:
+        callbacks.append(ScheduledGC(**wanted.scheduled_gc.model_dump()))
+    if config.eval_loader is not None:
+        callbacks.append(ReshardAfterValidation())
     if wanted.score_checkpoints is not None:
         callbacks.append(
             ScoreCheckpoints(
@@ -159,6 +180,7 @@ def build_trainer(
     train_data: DataSpec,
     callbacks: list[Callback],
     loggers: list[LoggerDestination],
+    evaluator: Evaluator | None = None,
     load_path: Path | None = None,
 ) -> Trainer:
     """The Trainer over a model that it has sharded, and compiled where that is asked for."""
@@ -168,6 +190,7 @@ def build_trainer(
         seed=config.seed,
         model=model,
         train_dataloader=train_data,
+        eval_dataloader=evaluator,
         optimizers=build_optimizer(config.optimizer, model),
         schedulers=build_scheduler(config),
         max_duration=config.max_duration,

@@ -8,17 +8,19 @@ GIB = 2**30
 USABLE = 0.92
 
 # Bytes that stay allocated for a token and a layer until its backward pass, in units of d_model, in bf16: inputs of the
-# products, of the norms and of GELU, masks of dropout. Estimated, not measured.
-ACTIVATION_UNITS = 36
-COMPILED_UNITS = 24
-RECOMPUTED_UNITS = 2
+# products, of the norms and of GELU, masks of dropout. Of the peaks of the 2.7B model on an H200, with dropout 0.1:
+# benchmarks/records/gpu-2026-11-27.json.
+ACTIVATION_UNITS = 41
+COMPILED_UNITS = 37
+RECOMPUTED_UNITS = 4
 
 
 def memory_by_part(config: Training, model: GPTConfig, world_size: int, microbatch: int) -> dict[str, float]:
     """Estimated bytes on each GPU.
 
     Parameters, gradients and the two Adam moments are fp32 and sharded; under bf16 the units in use are gathered in
-    bf16 (two blocks and the root, or all with SHARD_GRAD_OP).
+    bf16 (two blocks and the root, or all with SHARD_GRAD_OP). Gradients come as activations go: with one microbatch a
+    step they are not there when memory is fullest, and the estimate is too large by them.
     """
     fsdp = config.fsdp_config
     shards = fsdp.data_parallel_shard_degree or world_size

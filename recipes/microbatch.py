@@ -50,14 +50,19 @@ def largest_that_fits(each: int, room: float, one: int, two: int) -> int | None:
 
 
 def _peak_bytes(trainer: Trainer, model: GPTConfig, sequences: int) -> int:
-    """Peak of a forward and a backward pass; gradients are dropped and random states put back."""
+    """Peak of a forward and a backward pass; gradients are dropped and random states put back.
+
+    Of the second of two, as every microbatch but the first finds the gradients of the one before: in the first pass of
+    a small size the gradients, which come as activations go, hide what a further sequence takes.
+    """
     state = trainer.state
     ids = torch.zeros(sequences, model.max_seq_len, dtype=torch.int64, device="cuda")
-    torch.cuda.reset_peak_memory_stats()
     with torch.random.fork_rng(devices=[torch.cuda.current_device()]):
-        with get_precision_context(state.precision, state.precision_config, fp8_autocast_enabled=False):
-            loss = state.model({"input_ids": ids})
-        loss.backward()
+        for _ in range(2):
+            torch.cuda.reset_peak_memory_stats()
+            with get_precision_context(state.precision, state.precision_config, fp8_autocast_enabled=False):
+                loss = state.model({"input_ids": ids})
+            loss.backward()
     state.optimizers[0].zero_grad()
     return torch.cuda.max_memory_allocated()
 

@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
 from typing import Any
@@ -16,10 +17,20 @@ from eval.task import find_file, load_questions
 from eval.tasks import TASKS
 from model.checkpoint import MANIFEST, Checkpoint, DamagedCheckpoint, list_checkpoints, read_manifest
 from model.config import END_OF_TEXT, GPTConfig
-from recipes.schema import Training, WarmupStableDecay, duration_in_batches, part_of_run, schedule_faults
+from recipes.cross_checks import schedule_faults
+from recipes.schema import DATASET, Dataset, EvalDataset, Stream, Training, WarmupStableDecay
+from recipes.times import duration_in_batches, part_of_run
 
 NEW_FOLDER = "choose another run_name or folder to begin anew"
 Look = Callable[[Training, int, "Findings"], None]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A folder with packed sequences."""
+
+    place: str
+    samples: int
 
 
 @dataclass
@@ -33,8 +44,9 @@ class Findings:
     tokenizer_sha256: str | None = None
     entries: int | None = None
     end_of_text: int | None = None
-    samples: int | None = None
-    shard_bytes: int = 0
+    shards: dict[str, Shards] = field(default_factory=dict)  # by the key of the configuration
+    samples: int | None = None  # of an epoch
+    shard_bytes: dict[str, int] = field(default_factory=dict)  # that a cache folder has to hold
     batches: int | None = None
     checkpoints: list[Checkpoint] = field(default_factory=list)
     loaded: Checkpoint | None = None  # the one at load_path, when it is to be used
@@ -60,14 +72,9 @@ def preflight(config: Training, world_size: int, probe_writing: bool) -> Finding
     found = Findings()
     if config.model.vocab_size is not None:
         found.model = config.gpt_config(config.model.vocab_size)
-    looks: list[Look] = [_tokenizer, _dataset, _batches, _ranks, _questions, _trackers, _checkpoints, _load_path]
-    for look in [*looks, _write_probe] if probe_writing else looks:
-        try:
-            look(config, world_size, found)
-        except NotThere as error:
-            found.missing.append(str(error))
-        except UserError as error:
-            found.faults.append(str(error))
+    looks: list[Look] = [_tokenizer, _dataset, _validation, _batches, _ranks, _questions, _trackers, _checkpoints]
+    everything = [*looks, _load_path, *([_write_probe] if probe_writing else [])]
+    _each(found, *(partial(look, config, world_size, found) for look in everything))
     return found
 
 
@@ -112,40 +119,106 @@ def _tokenizer(config: Training, world_size: int, found: Findings) -> None:
 
 def _dataset(config: Training, world_size: int, found: Findings) -> None:
     dataset = config.train_loader.dataset
-    root = dataset.remote or dataset.local
-    place = storage.join(root, *([dataset.split] if dataset.split else []), "index.json")
+    _each(
+        found,
+        *(
+            partial(_shards, key, stream, stream.local if dataset.cache_limit is None else None, config, found)
+            for key, stream in dataset.by_key().items()
+        ),
+    )
+    samples = {key: shards.samples for key, shards in found.shards.items()}
+    if len(samples) == len(dataset.by_key()):
+        found.samples = samples_per_epoch(dataset, samples)
+
+
+def _validation(config: Training, world_size: int, found: Findings) -> None:
+    if config.eval_loader is None:
+        return
+    dataset = config.eval_loader.dataset
+    key = "eval_loader.dataset"
+    _shards(key, dataset, dataset.local if dataset.remote is not None else None, config, found)
+    if found.shards[key].samples == 0:
+        found.faults.append(
+            f"{key}: {found.shards[key].place} holds no sequence; prepare more with shards.val_fraction"
+        )
+    if config.eval_subset_num_batches != -1:
+        found.warnings.append(
+            f"eval_subset_num_batches: {config.eval_subset_num_batches} batches of each rank: the validation loss will "
+            "depend on the number of ranks and on device_eval_batch_size; -1 takes every sequence once"
+        )
+
+
+def _each(found: Findings, *looks: Callable[[], None]) -> None:
+    """Take every look, whatever is wrong in the others."""
+    for look in looks:
+        try:
+            look()
+        except NotThere as error:
+            found.missing.append(str(error))
+        except UserError as error:
+            found.faults.append(str(error))
+
+
+def _shards(key: str, stream: Stream | EvalDataset, cache: str | None, config: Training, found: Findings) -> None:
+    """Look at one folder of shards; ``cache`` is where all of them will have to fit."""
+    root = stream.remote or stream.local
+    folder = storage.join(root, *([stream.split] if stream.split else []))
+    place = storage.join(folder, "index.json")
     if not storage.exists(place):
-        raise NotThere(f"train_loader.dataset: {place}: no such file; `python -m data_prep` writes it last")
+        raise NotThere(f"{key}: {place}: no such file; `python -m data_prep` writes it last")
     try:
         shards = json.loads(storage.read_bytes(place))["shards"]
-        found.samples = sum(shard["samples"] for shard in shards)
-        found.shard_bytes = sum(shard["raw_data"]["bytes"] for shard in shards)
+        size = sum(shard["raw_data"]["bytes"] for shard in shards)
         encoding = shards[0]["column_encodings"][shards[0]["column_names"].index("tokens")] if shards else ""
+        found.shards[key] = Shards(folder, sum(shard["samples"] for shard in shards))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{place}: not the index of packed tokens: {error!r}") from error
     if shards and encoding != f"ndarray:uint16:{config.max_seq_len}":
         found.faults.append(
             f"max_seq_len: {config.max_seq_len}, but the shards hold {encoding}; prepare them with "
-            f"shards.max_seq_len={config.max_seq_len}"
+            f"shards.max_seq_len={config.max_seq_len}" + (f" ({folder})" if key != DATASET else "")
         )
-    if dataset.remote is not None and dataset.cache_limit is None:
-        room = sum(storage.list_files(dataset.local).values()) + storage.free_bytes(dataset.local)
-        if found.shard_bytes > room:
+    if stream.remote is not None and cache is not None:
+        found.shard_bytes[cache] = found.shard_bytes.get(cache, 0) + size
+        room = sum(storage.list_files(cache).values()) + storage.free_bytes(cache)
+        if size > room:
             found.warnings.append(
-                f"train_loader.dataset.local: {dataset.local} has room for {room / 1e9:.2f} GB of the "
-                f"{found.shard_bytes / 1e9:.2f} GB of shards; set cache_limit, or take another disk"
+                f"{key}.local: {cache} has room for {room / 1e9:.2f} GB of the "
+                f"{size / 1e9:.2f} GB of shards; set cache_limit, or take another disk"
             )
-    card_place = storage.join(root, "card.json")
-    if storage.exists(card_place):
-        card = json.loads(storage.read_bytes(card_place))
-        theirs = card.get("tokenizer_sha256")
-        if found.tokenizer_sha256 is not None and theirs not in (None, found.tokenizer_sha256):
-            found.faults.append(f"tokenizer.name: not the tokenizer that wrote the shards ({card_place} has its hash)")
-        ids = card.get("vocab_size", 0)
-        if found.model is not None and ids > found.model.vocab_size:
-            found.faults.append(f"model.vocab_size: the shards hold ids up to {ids - 1}")
-    else:
-        found.warnings.append(f"{card_place} is not there: whether the tokenizer fits the shards was not checked")
+    _card(storage.join(root, "card.json"), found)
+
+
+def _card(place: str, found: Findings) -> None:
+    """What wrote the shards, as their card tells it."""
+    if not storage.exists(place):
+        warning = f"{place} is not there: whether the tokenizer fits the shards was not checked"
+        if warning not in found.warnings:
+            found.warnings.append(warning)
+        return
+    card = json.loads(storage.read_bytes(place))
+    theirs, ids = card.get("tokenizer_sha256"), card.get("vocab_size", 0)
+    faults = []
+    if found.tokenizer_sha256 is not None and theirs not in (None, found.tokenizer_sha256):
+        faults.append(f"tokenizer.name: not the tokenizer that wrote the shards ({place} has its hash)")
+    if found.model is not None and ids > found.model.vocab_size:
+        faults.append(f"model.vocab_size: the shards hold ids up to {ids - 1} ({place})")
+    found.faults += [fault for fault in faults if fault not in found.faults]  # training and validation share a card
+
+
+def samples_per_epoch(dataset: Dataset, samples: dict[str, int]) -> int:
+    """Sequences of an epoch, as Streaming reckons them.
+
+    Args:
+        dataset: the training data.
+        samples: what lies in each stream, by its key.
+    """
+    if dataset.epoch_size is not None:
+        return dataset.epoch_size
+    chosen = 0
+    for key, stream in dataset.by_key().items():
+        chosen += stream.choose or int((stream.repeat or 1) * samples[key])
+    return chosen
 
 
 def _batches(config: Training, world_size: int, found: Findings) -> None:

@@ -16,8 +16,9 @@ from recipes.callbacks.random_state import RestoreRandomState
 from recipes.preflight import Findings
 from recipes.resume import fetch_given, fetch_newest
 from recipes.schema import Training
-from recipes.shard_cache import claim_cache, require_space
+from recipes.shard_cache import claim_caches, require_space
 from recipes.together import together
+from recipes.validation import build_evaluator, fetch_shards
 
 
 def pretrain(config: Training, found: Findings) -> None:
@@ -36,9 +37,9 @@ def pretrain(config: Training, found: Findings) -> None:
     dist.initialize_dist(device, timeout=config.dist_timeout)
     run_folder = Path(config.run_folder)
     first_on_node = dist.get_local_rank() == 0
-    lock = together(lambda: claim_cache(config.train_loader.dataset.local) if first_on_node else None)
-    if config.train_loader.dataset.cache_limit is None:
-        together(lambda: require_space(config.train_loader.dataset.local, found.shard_bytes))
+    caches = together(lambda: claim_caches(_cache_folders(config)) if first_on_node else None)
+    together(lambda: require_space(found.shard_bytes) if first_on_node else None)
+    together(lambda: fetch_shards(config.eval_loader.dataset) if config.eval_loader and first_on_node else None)
     tokenizer = together(lambda: _local_tokenizer(config, run_folder))
     resume_from = fetch_newest(config.save_folder, run_folder / "resume") if config.save_folder else None
     if resume_from is None and config.load_path is not None:
@@ -48,8 +49,10 @@ def pretrain(config: Training, found: Findings) -> None:
     model = build.build_model(config, found.model, found.end_of_text)
     restore_random_state = RestoreRandomState()
     callbacks = [restore_random_state, *build.build_callbacks(config, found.model, tokenizer, found.samples)]
-    loggers = build.build_loggers(config, found.batches)
-    trainer = build.build_trainer(config, model, build.build_train_data(config), callbacks, loggers, resume_from)
+    trainer = build.build_trainer(
+        config, model, build.build_train_data(config), callbacks, build.build_loggers(config, found.batches),
+        build_evaluator(config, tokenizer), resume_from,
+    )  # fmt: skip
     if resume_from is not None:
         restore_random_state.saved, trainer._rng_state = trainer._rng_state, None
         dist.barrier()
@@ -61,9 +64,17 @@ def pretrain(config: Training, found: Findings) -> None:
     else:
         trainer.fit()
     trainer.close()
-    if lock is not None:
-        lock.close()
+    if caches is not None:
+        caches.close()
     parallel.leave()
+
+
+def _cache_folders(config: Training) -> list[str]:
+    """Where shards are kept on this node. Held-out shards that have no other copy are only read."""
+    folders = [stream.local for stream in config.train_loader.dataset.by_key().values()]
+    if config.eval_loader is not None and config.eval_loader.dataset.remote is not None:
+        folders.append(config.eval_loader.dataset.local)
+    return folders
 
 
 def _require_gpu_where_needed(config: Training) -> None:

@@ -11,6 +11,9 @@ from recipes.metrics import read_metrics, series
 
 INK, BLUE, RED, GREEN, GREY = "#1f2933", "#2563a8", "#c2410c", "#2f7d4f", "#9aa5b1"
 LOSS, NORM = "loss/train/total", "l2_norm/grad/global"
+VALIDATION, BITS = "metrics/eval/LanguageCrossEntropy", "metrics/eval/BitsPerByte"
+STEP, WAIT = "time/step", "time/loader_wait"
+RATE = "throughput/device/tokens_per_sec"
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -62,6 +65,17 @@ def write_report(path: Path, summary: dict[str, Any], whole_metrics: Path, resum
             _score_plot(whole),
             "Questions answered by the likelihood of each option's text, with the 95 % "
             "interval; dashed: always answering the most frequent position.",
+        ),
+        _figure(
+            _marked_plot(whole, VALIDATION, "validation loss"),
+            f"Loss on held-out documents, nats a token; at the end {_last(whole, BITS)} bits for each byte of text.",
+        ),
+        _figure(
+            _step_plot(whole),
+            "Seconds from one batch to the next, saves and scores included, and the wait for the loader.",
+        ),
+        _figure(
+            _lines(whole, RATE, "tokens a second and rank"), "Throughput of each of the ranks, without evaluations."
         ),
         "</div>",
         "<h2>Data</h2>",
@@ -192,6 +206,28 @@ def _lines(batches: dict[int, Any], name: str, label: str) -> str:
     axes.plot(*series(batches, name), color=BLUE)
     axes.set(xlabel="batch", ylabel=label, ylim=(0, None))
     return _svg(figure)
+
+
+def _marked_plot(batches: dict[int, Any], name: str, label: str) -> str:
+    figure, axes = _axes()
+    axes.plot(*series(batches, name), color=BLUE, marker="o")
+    axes.set(xlabel="batch", ylabel=label, xlim=(0, None))
+    return _svg(figure)
+
+
+def _step_plot(batches: dict[int, Any]) -> str:
+    """On a logarithmic axis: a loader that keeps up is waited for a thousandth of a step."""
+    figure, axes = _axes()
+    axes.plot(*series(batches, STEP), color=BLUE, label="step")
+    axes.plot(*series(batches, WAIT), color=RED, linewidth=1, label="loader")
+    axes.set(xlabel="batch", ylabel="seconds", yscale="log")
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def _last(batches: dict[int, Any], name: str) -> str:
+    values = series(batches, name)[1]
+    return f"{values[-1]:.3f}" if values else "no"
 
 
 def _score_plot(batches: dict[int, Any]) -> str:

@@ -6,12 +6,12 @@ from base.progress import count, duration
 from model.config import GPTConfig
 from recipes.memory import GIB, USABLE, largest_microbatch, memory_by_part
 from recipes.preflight import Findings
-from recipes.schema import Hardware, Training
+from recipes.schema import DATASET, WEIGHTS, Hardware, Training
 
 
 @dataclass(frozen=True)
 class GPU:
-    """What is published about a GPU; ``mfu`` is what others reached on it with this shape, not we."""
+    """What is known about a GPU; ``mfu`` is what a run of this shape has reached on it, and ``source`` whose."""
 
     memory_gib: float
     bf16_flops: float
@@ -19,12 +19,13 @@ class GPU:
     source: str
 
 
-LLM_FOUNDRY = "llm-foundry's table, MPT-3B, length 1024, 8 GPUs"
+LLM_FOUNDRY = "llm-foundry's table, MPT-3B, length 1024, 8 GPUs; not measured by us"
+OURS = "our Trainer on one GPU, benchmarks/records/gpu-2026-11-27.json"
 GPUS = {
     "a100_40gb": GPU(40, 312e12, 0.581, LLM_FOUNDRY),
     "a100_80gb": GPU(80, 312e12, 0.627, LLM_FOUNDRY),
     "h100_80gb": GPU(80, 989e12, 0.462, LLM_FOUNDRY),
-    "h200_141gb": GPU(141, 989e12, 0.462, LLM_FOUNDRY + ", on H100"),
+    "h200_141gb": GPU(139.8, 989e12, 0.530, OURS),
 }
 
 
@@ -100,7 +101,7 @@ def _time_and_cost(config: Training, found: Findings) -> list[str]:
     seconds = found.batches * config.tokens_per_batch / (rate * hardware.count)
     hours = seconds / 3600 * hardware.count
     lines = [
-        f"expected on {hardware.count} x {hardware.gpu} (at the {gpu.mfu:.1%} MFU of {gpu.source}; not measured by us)",
+        f"expected on {hardware.count} x {hardware.gpu} (at the {gpu.mfu:.1%} MFU of {gpu.source})",
         _row("tokens a second", f"{count(rate)} a GPU, {count(rate * hardware.count)} in all"),
         _row("duration", duration(seconds)),
         _row("GPU hours", f"{hours:,.0f}"),
@@ -112,9 +113,7 @@ def _time_and_cost(config: Training, found: Findings) -> list[str]:
 
 
 def _data_and_checkpoints(config: Training, found: Findings) -> list[str]:
-    dataset = config.train_loader.dataset
-    there = f"{found.samples:,} sequences of {config.max_seq_len}" if found.samples is not None else "not there"
-    lines = ["found", _row("data", f"{dataset.remote or dataset.local}: {there}")]
+    lines = ["found", *_data(config, found)]
     tokenizer = f"{found.entries:,} entries" if found.tokenizer_sha256 else "not there"
     lines.append(_row("tokenizer", f"{config.tokenizer.name}: {tokenizer}"))
     if config.save_folder is not None:
@@ -123,3 +122,22 @@ def _data_and_checkpoints(config: Training, found: Findings) -> list[str]:
         whole = sum(checkpoint.whole for checkpoint in found.checkpoints)
         lines.append(_row("checkpoints", f"{config.save_folder}: {whole} whole; {begin}"))
     return lines
+
+
+def _data(config: Training, found: Findings) -> list[str]:
+    """Each stream and what an epoch takes of it; the held-out sequences."""
+    rows = []
+    for key, stream in config.train_loader.dataset.by_key().items():
+        shards = found.shards.get(key)
+        there = f"{shards.samples:,} sequences of {config.max_seq_len}" if shards else "not there"
+        name = "data" if key == DATASET else f"data, {key.rsplit('.', 1)[1]}"
+        weights = [f"{how} {value:g}" for how in WEIGHTS if (value := getattr(stream, how)) is not None]
+        rows.append(_row(name, ", ".join([f"{stream.remote or stream.local}: {there}", *weights])))
+    if config.train_loader.dataset.streams is not None and found.samples is not None:
+        rows.append(_row("an epoch", f"{found.samples:,} sequences"))
+    if config.eval_loader is not None:
+        shards = found.shards.get("eval_loader.dataset")
+        there = f"{shards.samples:,} sequences, every {config.eval_interval}" if shards else "not there"
+        held_out = config.eval_loader.dataset
+        rows.append(_row("validation", f"{held_out.remote or held_out.local}: {there}"))
+    return rows

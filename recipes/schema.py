@@ -3,7 +3,6 @@
 Names are those that users of Composer and llm-foundry know; a key under a component is that constructor's argument.
 """
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
@@ -11,23 +10,10 @@ from pydantic import AfterValidator, Field
 
 from base.configuration import Schema, Section
 from model.config import GPTConfig
+from recipes.times import parse_fraction, parse_time
 
-TIME_UNITS = ("ba", "tok", "sp", "ep", "sec")
-Duration = tuple[int, str]
-
-
-def parse_time(text: str) -> Duration:
-    """``"100ba"`` → ``(100, "ba")``. Raises ValueError with the forms that are known."""
-    match = re.fullmatch(rf"(\d[\d_]*)({'|'.join(TIME_UNITS)})", text)
-    if not match:
-        raise ValueError(f"must be a number and a unit, such as 100ba, 1ep, 300000000000tok or 1800sec; it is {text!r}")
-    return int(match[1].replace("_", "")), match[2]
-
-
-def parse_fraction(text: str) -> float | None:
-    """``"0.2dur"``, a part of the run, → 0.2; None for a time in another unit."""
-    match = re.fullmatch(r"(\d*\.?\d+)dur", text)
-    return float(match[1]) if match else None
+DATASET = "train_loader.dataset"
+WEIGHTS = ("proportion", "repeat", "choose")  # of a stream: one of them, or none
 
 
 def _time_in_schedule(text: str) -> str:
@@ -47,7 +33,7 @@ def _interval(text: str) -> str:
 
 def _not_none(number: int) -> int:
     if number == 0:
-        raise ValueError("must be at least 1, or -1 to keep all")
+        raise ValueError("must be at least 1, or -1 for all")
     return number
 
 
@@ -83,12 +69,25 @@ class Tokenizer(Section):
     name: str
 
 
-class Dataset(Section):
-    """Arguments of streaming.StreamingDataset."""
+class Stream(Section):
+    """Arguments of streaming.Stream: one of several corpora, and how much of it an epoch takes."""
 
     remote: str | None = None
     local: str
     split: str | None = None
+    proportion: Annotated[float, Field(gt=0)] | None = None  # of all samples of an epoch; then each stream has one
+    repeat: Annotated[float, Field(gt=0)] | None = None  # times its own samples
+    choose: Positive | None = None  # samples
+
+
+class Dataset(Section):
+    """Arguments of streaming.StreamingDataset: either ``remote`` and ``local``, or ``streams`` by name."""
+
+    remote: str | None = None
+    local: str | None = None
+    split: str | None = None
+    streams: Annotated[dict[str, Stream], Field(min_length=1)] | None = None
+    epoch_size: Positive | None = None  # samples; without it, as many as the streams have, or as they say
     shuffle: bool = False
     shuffle_algo: Literal["py1s", "py1e", "py1b", "py1br", "py2s", "naive"] = "py1e"
     shuffle_seed: int = 9176
@@ -98,6 +97,15 @@ class Dataset(Section):
     cache_limit: int | str | None = None
     download_retry: int = 2
     download_timeout: float = 60
+
+    def by_key(self) -> dict[str, Stream]:
+        """Every stream, by the key that it stands under; without ``streams`` there is one."""
+        if self.streams is None:
+            return {DATASET: Stream(remote=self.remote, local=self.local or "", split=self.split)}
+        return {
+            f"{DATASET}.streams.{name}": stream.model_copy(update={"split": stream.split or self.split})
+            for name, stream in self.streams.items()
+        }
 
 
 class Loader(Section):
@@ -110,6 +118,23 @@ class Loader(Section):
     prefetch_factor: Positive = 2
     pin_memory: bool = True
     persistent_workers: bool = True
+
+
+class EvalDataset(Section):
+    """Where the held-out sequences lie; they are read in their order, each once."""
+
+    remote: str | None = None
+    local: str
+    split: str | None = None
+
+
+class EvalLoader(Section):
+    """Validation: arguments of torch's DataLoader around a packed MDS dataset, and the name in ``metrics/LABEL/…``."""
+
+    name: Literal["text"] = "text"
+    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "eval"
+    dataset: EvalDataset
+    num_workers: Annotated[int, Field(ge=0)] = 0
 
 
 class DecoupledAdamW(Section):
@@ -214,11 +239,32 @@ class ScoreCheckpoints(Section):
     beginning_of_text: bool = False
 
 
+class LoaderWait(Section):
+    """How long each step waits for its batch; see recipes.callbacks.loader_wait."""
+
+    batch_interval: Positive = 50
+
+
+class StepTime(Section):
+    """How long a step takes, and which rank the others wait for; see recipes.callbacks.step_time."""
+
+    batch_interval: Positive = 50
+
+
+class ScheduledGC(Section):
+    """Garbage collection on all ranks at the same batch; see recipes.callbacks.scheduled_gc."""
+
+    batch_interval: Positive = 1000
+
+
 class Callbacks(Section):
     speed_monitor: SpeedMonitor | None = None
     lr_monitor: LRMonitor | None = None
     memory_monitor: MemoryMonitor | None = None
     runtime_estimator: RuntimeEstimator | None = None
+    loader_wait: LoaderWait | None = None
+    step_time: StepTime | None = None
+    scheduled_gc: ScheduledGC | None = None
     score_checkpoints: ScoreCheckpoints | None = None
 
 
@@ -264,6 +310,10 @@ class Training(Schema):
     model: Model
     tokenizer: Tokenizer
     train_loader: Loader
+    eval_loader: EvalLoader | None = None
+    eval_interval: Interval = "1ep"
+    eval_subset_num_batches: Annotated[int, Field(ge=-1), AfterValidator(_not_none)] = -1  # batches of each rank
+    device_eval_batch_size: Positive = 8
     optimizer: DecoupledAdamW
     scheduler: Annotated[CosineWithWarmup | ConstantWithWarmup | WarmupStableDecay, Field(discriminator="name")]
     algorithms: Algorithms = Algorithms()
@@ -288,9 +338,9 @@ class Training(Schema):
 
     @classmethod
     def cross_checks(cls) -> list[Callable[[Any], Iterable[tuple[str, str]]]]:
-        return [_heads_divide_width, _schedule_fits_into_the_run, _microbatch_fits, _cache_has_a_source,
-                _resume_has_a_place, _load_path_is_another_run, _time_units_fit, _sharding_is_whole,
-                _documents_have_a_kernel]  # fmt: skip
+        from recipes.cross_checks import CROSS_CHECKS  # it knows the sections
+
+        return CROSS_CHECKS
 
     def gpt_config(self, vocab_size: int) -> GPTConfig:
         """The shape, with the vocabulary size filled in."""
@@ -300,149 +350,3 @@ class Training(Schema):
     @property
     def tokens_per_batch(self) -> int:
         return self.global_train_batch_size * self.max_seq_len
-
-
-def duration_in_batches(time: str, config: Training, samples_per_epoch: int | None) -> int | None:
-    """A time in batches; None when it needs the size of the dataset (``ep``) and that is not known, or for ``sec``."""
-    value, unit = parse_time(time)
-    if unit == "ba":
-        return value
-    if unit == "tok":
-        return -(-value // config.tokens_per_batch)
-    if unit == "sp":
-        return -(-value // config.global_train_batch_size)
-    if unit == "ep" and samples_per_epoch is not None:
-        return value * (samples_per_epoch // config.global_train_batch_size)
-    return None
-
-
-def in_unit_of_run(time: str, config: Training) -> str:
-    """A time of the schedule in the unit of ``max_duration`` (batches, for epochs); ``dur`` and ``ep`` stay."""
-    if parse_fraction(time) is not None or time.endswith("ep"):
-        return time
-    (value, unit), whole_unit = parse_time(time), parse_time(config.max_duration)[1]
-    tokens = {"ba": config.tokens_per_batch, "ep": config.tokens_per_batch, "tok": 1, "sp": config.max_seq_len}
-    return f"{-(-value * tokens[unit] // tokens[whole_unit])}{'ba' if whole_unit == 'ep' else whole_unit}"
-
-
-def part_of_run(time: str, config: Training, samples_per_epoch: int | None = None) -> float | None:
-    """A time of the schedule as a part of ``max_duration``; None when that needs the size of the dataset."""
-    fraction = parse_fraction(time)
-    if fraction is not None:
-        return fraction
-    (value, unit), (whole, whole_unit) = parse_time(time), parse_time(config.max_duration)
-    if unit == whole_unit:
-        return value / whole
-    batch = config.global_train_batch_size * config.max_seq_len
-    tokens = {"ba": batch, "tok": 1, "sp": config.max_seq_len}
-    if samples_per_epoch is not None and samples_per_epoch >= config.global_train_batch_size:
-        tokens["ep"] = samples_per_epoch // config.global_train_batch_size * batch
-    if unit not in tokens or whole_unit not in tokens:
-        return None
-    return value * tokens[unit] / (whole * tokens[whole_unit])
-
-
-Faults = Iterable[tuple[str, str]]
-
-
-def schedule_faults(config: Training, samples_per_epoch: int | None) -> Faults:
-    """What of the schedule does not fit into the run, as far as is known without or with the size of the dataset."""
-    scheduler = config.scheduler
-    warmup = part_of_run(scheduler.t_warmup, config, samples_per_epoch)
-    if warmup is not None and warmup >= 1:
-        yield "scheduler.t_warmup", f"{scheduler.t_warmup} is not shorter than max_duration {config.max_duration}"
-    if isinstance(scheduler, WarmupStableDecay):
-        decay = part_of_run(scheduler.t_decay, config, samples_per_epoch)
-        if decay == 0:
-            yield "scheduler.t_decay", "must be longer than 0; constant_with_warmup is the schedule without a decay"
-        if warmup is not None and decay is not None and warmup < 1 < warmup + decay - 1e-9:
-            yield (
-                "scheduler.t_decay",
-                f"{scheduler.t_decay} and t_warmup {scheduler.t_warmup} are longer than max_duration "
-                f"{config.max_duration}",
-            )
-    if isinstance(scheduler, CosineWithWarmup):
-        whole = part_of_run(scheduler.t_max, config, samples_per_epoch)
-        if whole is not None and whole < 1:
-            yield "scheduler.t_max", f"{scheduler.t_max} is shorter than max_duration {config.max_duration}"
-
-
-def _heads_divide_width(c: Training) -> Faults:
-    if c.model.d_model % c.model.n_heads:
-        yield "model.n_heads", f"{c.model.n_heads} heads do not divide d_model {c.model.d_model}"
-
-
-def _schedule_fits_into_the_run(c: Training) -> Faults:
-    yield from schedule_faults(c, samples_per_epoch=None)
-
-
-def _sharding_is_whole(c: Training) -> Faults:
-    fsdp = c.fsdp_config
-    if (fsdp.sharding_strategy == "HYBRID_SHARD") != (fsdp.data_parallel_shard_degree is not None):
-        yield (
-            "fsdp_config.data_parallel_shard_degree",
-            "HYBRID_SHARD needs it, the number of ranks that share one copy of the model; the others do not take it",
-        )
-    if fsdp.activation_checkpointing_interval > 1 and not fsdp.activation_checkpointing:
-        yield "fsdp_config.activation_checkpointing_interval", "says nothing while activation_checkpointing is off"
-    if fsdp.activation_checkpointing_interval > c.model.n_layers:
-        yield "fsdp_config.activation_checkpointing_interval", f"there are {c.model.n_layers} blocks"
-
-
-def _documents_have_a_kernel(c: Training) -> Faults:
-    if not c.model.document_mask:
-        return
-    if c.model.attn_pdrop > 0:
-        yield (
-            "model.document_mask",
-            f"FlexAttention knows no dropout, and model.attn_pdrop is {c.model.attn_pdrop}; set it to 0",
-        )
-    if c.precision != "fp32" and c.compile_config is None:
-        yield "model.document_mask", "FlexAttention is fast only when it is compiled; set compile_config={}"
-
-
-def _microbatch_fits(c: Training) -> Faults:
-    if c.device_train_microbatch_size == "auto":
-        return
-    if c.global_train_batch_size % c.device_train_microbatch_size:
-        yield (
-            "device_train_microbatch_size",
-            f"{c.device_train_microbatch_size} does not divide global_train_batch_size {c.global_train_batch_size}",
-        )
-
-
-def _cache_has_a_source(c: Training) -> Faults:
-    dataset = c.train_loader.dataset
-    if dataset.cache_limit is not None and dataset.remote is None:
-        # streaming issue 988: eviction would delete the only copy
-        yield "train_loader.dataset.cache_limit", "a dataset without `remote` has no other copy; leave out the limit"
-
-
-def _resume_has_a_place(c: Training) -> Faults:
-    if c.autoresume and c.save_folder is None:
-        yield "autoresume", "needs save_folder: there is nowhere to resume from"
-
-
-def _load_path_is_another_run(c: Training) -> Faults:
-    if (
-        c.load_path is not None
-        and c.save_folder is not None
-        and c.load_path.startswith(c.save_folder.rstrip("/") + "/")
-    ):
-        yield "load_path", f"lies in save_folder {c.save_folder}; choose another run_name or folder for the new run"
-
-
-def _time_units_fit(c: Training) -> Faults:
-    if parse_time(c.max_duration)[1] == "sec":
-        yield "max_duration", "must be in ba, tok, sp or ep"
-    if parse_time(c.console_log_interval)[1] != "ba":
-        yield "console_log_interval", "must be in ba"
-    for key, time in c.scheduler:
-        if key.startswith("t_") and time.endswith("ep") and not c.max_duration.endswith(("ep", "ba")):
-            yield (
-                f"scheduler.{key}",
-                f"{time} cannot be compared with max_duration {c.max_duration}; give both in ep or ba",
-            )
-    scores = c.callbacks.score_checkpoints
-    if scores is not None and parse_time(scores.interval)[1] == "sec":
-        yield "callbacks.score_checkpoints.interval", "must be in ba, tok, sp or ep"

@@ -1,69 +1,128 @@
-"""The node-local cache of shards: one run at a time, and nothing of a killed run stands in the way.
+"""The node-local caches of shards: one run at a time, and nothing of a killed run stands in the way.
 
-Streaming keeps a table of the caches in use in shared memory. A killed run leaves its entry there, and the next run on
-the same cache is refused (streaming issues 717, 781, 824). A file lock tells a dead owner from a live one.
+Streaming keeps a table of the caches in use in shared memory, one for each dataset. A killed run leaves its table
+there, and the next run on the same cache is refused (streaming issues 717, 781, 824). A file lock in each cache folder
+tells a dead owner from a live one.
 """
 
 import fcntl
 import os
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from base import storage
 from base.errors import UserError
 
 SHARED_MEMORY = Path("/dev/shm")
+LOCK = ".in-use"
 WAIT_SECONDS = 20.0  # the loader workers of a killed run notice within 5 seconds
 
 
-def claim_cache(local: str) -> IO[str]:
-    """Lock the cache folder for this process and remove what dead owners of it left in shared memory.
+def claim_caches(folders: Iterable[str]) -> ExitStack:
+    """Lock the cache folders for this process and remove what dead owners of them left in shared memory.
 
-    Called on each node by its first rank, before any dataset is made. The lock holds while the returned file is open.
+    Called on each node by its first rank, before any dataset is made. The locks hold until the result is closed.
 
     Raises:
-        UserError: a live run uses the same cache.
+        UserError: a live run uses one of them, or a folder within or around one.
     """
-    Path(local).mkdir(parents=True, exist_ok=True)
-    lock = (Path(local) / ".in-use").open("w", encoding="utf-8")
     deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"train_loader.dataset.local: {local} is in use by another run on this machine; give each its own"
-                ) from None
-            time.sleep(0.5)
-    for table in SHARED_MEMORY.glob("*_locals"):
-        if _names(table, os.path.abspath(local)):
-            _remove_segments(table.name.split("_")[0])
-    return lock
+    ours = {Path(folder).absolute() for folder in folders}
+    with ExitStack() as locks:
+        for folder in sorted(ours):
+            folder.mkdir(parents=True, exist_ok=True)
+            _lock(folder, locks, deadline)
+        for folder in ours:
+            for other in _claimed_around(folder) - ours:
+                _require_free(other, folder, deadline)
+        for table in SHARED_MEMORY.glob("*_locals"):
+            if any(_is_within(cache, folder) for cache in _caches_of(table) for folder in ours):
+                _remove_segments(table.name.split("_")[0])
+        return locks.pop_all()
 
 
-def require_space(local: str, shard_bytes: int) -> None:
-    """Raise UserError when a cache without a limit will not hold all shards on this node's disk."""
-    there = sum(file.stat().st_size for file in Path(local).rglob("*.mds"))
-    free = storage.free_bytes(local)
-    if shard_bytes - there > free:
-        raise UserError(
-            f"train_loader.dataset.local: {local} needs {(shard_bytes - there) / 1e9:.3f} GB more for the shards, and "
-            f"{free / 1e9:.3f} GB are free there; make room, take another disk, or set train_loader.dataset.cache_limit"
-        )
+@contextmanager
+def alone_on_this_machine() -> Iterator[None]:
+    """Keep other runs on this machine from making a dataset at the same time.
+
+    Streaming numbers its segments with the first number that is free. Two runs that look at once take the same, and
+    one of them ends. After WAIT_SECONDS it goes on all the same: two runs on the same two machines, each of which has
+    begun on another of them, would wait for each other.
+    """
+    descriptor = os.open(SHARED_MEMORY, os.O_RDONLY)
+    try:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not _try_lock(descriptor) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)
 
 
-def _names(table: Path, local: str) -> bool:
-    """Whether Streaming's table of local folders (zero-separated after a 4-byte length) has one within ``local``."""
+def require_space(bytes_by_folder: dict[str, int]) -> None:
+    """Raise UserError when caches without a limit will not hold all their shards on this node's disks."""
+    missing: dict[int, int] = {}
+    folders: dict[int, list[str]] = {}
+    for local, shard_bytes in bytes_by_folder.items():
+        Path(local).mkdir(parents=True, exist_ok=True)
+        there = sum(file.stat().st_size for file in Path(local).rglob("*.mds"))
+        disk = os.stat(local).st_dev
+        missing[disk] = missing.get(disk, 0) + max(shard_bytes - there, 0)
+        folders.setdefault(disk, []).append(local)
+    for disk, needed in missing.items():
+        free = storage.free_bytes(folders[disk][0])
+        if needed > free:
+            raise UserError(
+                f"train_loader.dataset: {', '.join(folders[disk])}: {needed / 1e9:.3f} GB more are needed for the "
+                f"shards, and {free / 1e9:.3f} GB are free there; make room, take another disk, or set "
+                "train_loader.dataset.cache_limit"
+            )
+
+
+def _try_lock(descriptor: int) -> bool:
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def _lock(folder: Path, locks: ExitStack, deadline: float, mode: str = "a") -> None:
+    lock = locks.enter_context((folder / LOCK).open(mode, encoding="utf-8"))
+    while not _try_lock(lock.fileno()):
+        if time.monotonic() > deadline:
+            raise UserError(f"{folder} is in use by another run on this machine; give each its own cache (`local`)")
+        time.sleep(0.5)
+
+
+def _claimed_around(folder: Path) -> set[Path]:
+    """Folders within and around a cache that have been claimed as caches, by somebody dead or alive."""
+    within = {lock.parent for lock in folder.rglob(LOCK)}
+    return within | {parent for parent in folder.parents if (parent / LOCK).exists()}
+
+
+def _require_free(other: Path, folder: Path, deadline: float) -> None:
+    """Wait until nobody holds a cache within or around one of ours; its segments could not be told from ours."""
+    try:
+        with ExitStack() as locks:
+            _lock(other, locks, deadline, mode="r")  # it may be somebody else's file
+    except UserError as error:
+        raise UserError(f"{error}, and not within or around another's: here it is {folder}") from None
+
+
+def _caches_of(table: Path) -> list[Path]:
+    """The folders in Streaming's table: zero-separated after a 4-byte length, with a number at the end."""
     try:
         folders = table.read_bytes()[4:].decode("utf-8", errors="replace").split("\0")
     except OSError:  # somebody else's, or gone by now
-        return False
-    absolute = ("/" + folder.lstrip("/") for folder in folders if folder)
-    return any(folder == local or folder.startswith(local + "/") for folder in absolute)
+        return []
+    return [Path("/" + folder.lstrip("/")) for folder in folders[:-1] if folder]
+
+
+def _is_within(cache: Path, folder: Path) -> bool:
+    return cache == folder or folder in cache.parents
 
 
 def _remove_segments(prefix: str) -> None:

@@ -9,12 +9,18 @@ from composer import Logger, State
 from composer.loggers import LoggerDestination
 from composer.utils import dist
 
+# Composer logs the position at the start of each batch; each line has it already, as it is at the end.
+POSITION = {
+    f"time/{name}"
+    for name in ("epoch", "batch", "sample", "token", "batch_in_epoch", "sample_in_epoch", "token_in_epoch")
+}
+
 
 class MetricsLog(LoggerDestination):
     """Append ``{"batch": …, "token": …, metric: value …}`` to a file after each batch (rank 0).
 
-    Metrics that are logged after the batch, such as scores, come in a further line with the same ``batch``. A resumed
-    run appends; :func:`recipes.metrics.read_metrics` lets the later line win.
+    Metrics that come after the batch, such as scores and the validation loss, stand in a further line with the same
+    ``batch``. A resumed run appends; :func:`recipes.metrics.read_metrics` lets the later line win.
     """
 
     def __init__(self, path: Path):
@@ -23,7 +29,7 @@ class MetricsLog(LoggerDestination):
         self.start = time.monotonic()
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        self.pending.update({name: value for name, value in metrics.items() if not name.startswith("time/")})
+        self.pending.update({name: value for name, value in metrics.items() if name not in POSITION})
 
     def fit_start(self, state: State, logger: Logger) -> None:
         if dist.get_global_rank() == 0:
@@ -38,6 +44,9 @@ class MetricsLog(LoggerDestination):
         self._flush(state)
 
     def fit_end(self, state: State, logger: Logger) -> None:
+        self._flush(state)
+
+    def eval_after_all(self, state: State, logger: Logger) -> None:  # the last one comes after fit_end
         self._flush(state)
 
     def _flush(self, state: State) -> None:

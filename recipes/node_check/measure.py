@@ -147,13 +147,12 @@ def _node(config: Training, gathering: Gathering, spare_gb: float, facts: Facts)
 
 def _disk(config: Training, found: Findings, nodes: int, spare_gb: float, facts: Facts) -> None:
     """Room for the shards, and for a whole checkpoint to resume from beside this node's part of the next."""
-    dataset = config.train_loader.dataset
     needs: dict[str, float] = {config.run_folder: 0.0}
     if config.save_folder is not None and found.model is not None:
         needs[config.run_folder] += STATE_BYTES * found.model.n_parameters * (1 + 1 / nodes)
-    if dataset.remote is not None and dataset.cache_limit is None:
-        there = sum(storage.list_files(dataset.local).values())
-        needs[dataset.local] = needs.get(dataset.local, 0.0) + max(0, found.shard_bytes - there)
+    for cache, size in found.shard_bytes.items():
+        there = sum(storage.list_files(cache).values())
+        needs[cache] = needs.get(cache, 0.0) + max(0, size - there)
     disks: dict[int, list[str]] = defaultdict(list)
     for folder in needs:
         storage.require_writable(folder)

@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from small_data import HELD_OUT, LENGTH, SEQUENCES
 
 from data_prep.tokenizer.training import train, write_tokenizer
 from recipes.metrics import read_metrics, series
 from recipes.report import LOSS
 
 ROOT = Path(__file__).parents[2]
-
-LENGTH, SEQUENCES = 64, 50
 
 # 50 sequences, 4 a batch: 12 batches an epoch, so a run of 20 crosses its end.
 SMALL = {
@@ -103,11 +102,12 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tokenizer(tokenizer, folder / "tokenizer", LENGTH)
     random = np.random.default_rng(0)
     columns = {"tokens": f"ndarray:uint16:{LENGTH}"}
-    with MDSWriter(out=str(folder / "mds" / "train"), columns=columns, hashes=["sha1"], size_limit=4096) as writer:
-        for _ in range(SEQUENCES):
-            start = random.integers(tokenizer.get_vocab_size())
-            tokens = (start + 3 * np.arange(LENGTH)) % tokenizer.get_vocab_size()
-            writer.write({"tokens": tokens.astype(np.uint16)})
+    for split, sequences in (("train", SEQUENCES), ("val", HELD_OUT)):
+        with MDSWriter(out=str(folder / "mds" / split), columns=columns, hashes=["sha1"], size_limit=1024) as writer:
+            for _ in range(sequences):
+                start = random.integers(tokenizer.get_vocab_size())
+                tokens = (start + 3 * np.arange(LENGTH)) % tokenizer.get_vocab_size()
+                writer.write({"tokens": tokens.astype(np.uint16)})
     return folder
 
 

@@ -53,3 +53,13 @@ def test_without_a_terminal_there_is_a_line_each_interval_and_at_the_end(monkeyp
     lines = shown(monkeypatch, terminal=False).splitlines()
     assert [line.split()[1].split("/")[0] for line in lines] == ["2", "286103"]
     assert all(part in lines[0] for part in ("loss 2.5000", "lr 0.00016", "norm 0.8", "MFU 0.46", "tok/s", "left"))
+
+
+def test_memory_loader_wait_and_a_slow_rank_are_shown_when_they_are_known(monkeypatch):
+    watched = {"memory/peak_reserved_mem": 71.23, "time/loader_wait": 9.0, "time/loader_wait_max": 0.0021,
+               "time/step_alone_median": 1.0, "time/step_alone_max": 1.25, "time/slowest_rank": 93}  # fmt: skip
+    monkeypatch.setitem(globals(), "METRICS", METRICS | watched)
+    line = shown(monkeypatch, terminal=False).splitlines()[0]
+    assert "71.2 GB  loader 2.1 ms  rank 93 is 25 % slower" in line
+    monkeypatch.setitem(globals(), "METRICS", METRICS | {"time/step_alone_max": 1.04})
+    assert "slower" not in shown(monkeypatch, terminal=False)

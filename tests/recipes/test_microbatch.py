@@ -1,14 +1,19 @@
 """``device_train_microbatch_size: auto`` takes what fits, and is known before there is a GPU."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from base.configuration import load_configuration
 from model.config import GPTConfig
 from recipes.memory import GIB, divisors, largest_microbatch, memory_by_part
 from recipes.microbatch import largest_that_fits
+from recipes.run_sheet import GPUS
 from recipes.schema import Training
 
-BIOMEDLM = "yamls/biomedlm.yaml"
+ROOT = Path(__file__).parents[2]
+BIOMEDLM = str(ROOT / "yamls" / "biomedlm.yaml")
 
 
 def test_the_largest_divisor_within_the_room_is_taken():
@@ -34,6 +39,41 @@ def test_the_estimate_takes_what_fits_and_the_next_divisor_does_not(gib, ranks):
     larger = [one for one in divisors(each) if one > size]
     assert sum(memory_by_part(config, GPTConfig(), ranks, size).values()) <= room
     assert not larger or sum(memory_by_part(config, GPTConfig(), ranks, larger[0]).values()) > room
+
+
+def test_the_estimate_counts_16_bytes_a_parameter_over_the_shards():
+    parts = memory_by_part(biomedlm(), GPTConfig(), world_size=8, microbatch=8)
+    states = parts["parameters"] + parts["gradients"] + parts["Adam moments"]
+    assert states == pytest.approx(16 * 2_594_247_680 / 8)
+
+
+MEASURED = json.loads((ROOT / "benchmarks" / "records" / "gpu-2026-11-27.json").read_text())["figures"]
+LEVERS = {
+    "ours, all compiled": (16, []),
+    "microbatch 8": (8, []),
+    "microbatch 32": (32, []),
+    "nothing compiled": (16, ["compile_config=null"]),
+    "FULL_SHARD": (16, ["fsdp_config.sharding_strategy=FULL_SHARD"]),
+    "activation checkpointing": (16, ["fsdp_config.activation_checkpointing=true"]),
+}
+
+
+@pytest.mark.parametrize("lever", LEVERS)
+def test_the_estimate_is_within_a_tenth_of_what_was_measured(lever):
+    """One microbatch: without the gradients (see memory_by_part). The Trainer's has them."""
+    size, changes = LEVERS[lever]
+    config = biomedlm("compile_config={}", "fsdp_config.sharding_strategy=SHARD_GRAD_OP", *changes)
+    parts = memory_by_part(config, GPTConfig(), world_size=1, microbatch=size)
+    expected = (sum(parts.values()) - parts["gradients"]) / GIB
+    assert expected == pytest.approx(MEASURED["levers"][lever]["peak_gib"], rel=0.1)
+    if lever == "ours, all compiled":
+        assert sum(parts.values()) / GIB == pytest.approx(MEASURED["trainer"]["peak_gib"], rel=0.05)
+
+
+def test_the_run_sheet_s_h200_is_the_one_that_was_measured():
+    gpu = GPUS["h200_141gb"]
+    assert (gpu.memory_gib, gpu.mfu) == (MEASURED["gpu"]["gib"], round(MEASURED["trainer"]["mfu"], 3))
+    assert "gpu-2026-11-27.json" in gpu.source
 
 
 def test_a_model_that_fits_nowhere_has_no_microbatch():

@@ -12,8 +12,8 @@ from base.configuration import load_configuration
 from base.errors import UserError
 from eval.sample_questions import write_sample_questions
 from recipes.preflight import preflight
-from recipes.run_sheet import memory_by_part, run_sheet
-from recipes.schema import FSDP, Training
+from recipes.run_sheet import run_sheet
+from recipes.schema import Training
 
 ROOT = Path(__file__).parents[2]
 
@@ -205,14 +205,6 @@ def test_a_run_is_not_gone_on_with_as_another_model_or_with_another_tokenizer(ne
     (run.checkpoints / "ep0-ba5" / "manifest.json").write_text("{}")
     found = preflight(config(run), 1, False)
     assert found.faults == [] and any("damaged" in warning for warning in found.warnings)
-
-
-def test_the_memory_estimate_counts_16_bytes_a_parameter_over_the_shards():
-    from model.config import GPTConfig
-
-    parts = memory_by_part(GPTConfig(), FSDP(), world_size=8, microbatch=8, bf16=True)
-    states = parts["parameters"] + parts["gradients"] + parts["Adam moments"]
-    assert states == pytest.approx(16 * 2_594_247_680 / 8)
 
 
 def test_a_run_for_gpus_says_so_where_there_is_none(monkeypatch):

@@ -1,0 +1,163 @@
+"""What no section of the training configuration can know alone. Imports nothing heavy."""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from recipes.schema import DATASET, WEIGHTS, CosineWithWarmup, Training, WarmupStableDecay
+from recipes.times import parse_time, part_of_run
+
+Faults = Iterable[tuple[str, str]]  # (key, what is wrong)
+
+
+def schedule_faults(config: Training, samples_per_epoch: int | None) -> Faults:
+    """What of the schedule does not fit into the run, as far as is known without or with the size of the dataset."""
+    scheduler = config.scheduler
+    warmup = part_of_run(scheduler.t_warmup, config, samples_per_epoch)
+    if warmup is not None and warmup >= 1:
+        yield "scheduler.t_warmup", f"{scheduler.t_warmup} is not shorter than max_duration {config.max_duration}"
+    if isinstance(scheduler, WarmupStableDecay):
+        decay = part_of_run(scheduler.t_decay, config, samples_per_epoch)
+        if decay == 0:
+            yield "scheduler.t_decay", "must be longer than 0; constant_with_warmup is the schedule without a decay"
+        if warmup is not None and decay is not None and warmup < 1 < warmup + decay - 1e-9:
+            yield (
+                "scheduler.t_decay",
+                f"{scheduler.t_decay} and t_warmup {scheduler.t_warmup} are longer than max_duration "
+                f"{config.max_duration}",
+            )
+    if isinstance(scheduler, CosineWithWarmup):
+        whole = part_of_run(scheduler.t_max, config, samples_per_epoch)
+        if whole is not None and whole < 1:
+            yield "scheduler.t_max", f"{scheduler.t_max} is shorter than max_duration {config.max_duration}"
+
+
+def _heads_divide_width(c: Training) -> Faults:
+    if c.model.d_model % c.model.n_heads:
+        yield "model.n_heads", f"{c.model.n_heads} heads do not divide d_model {c.model.d_model}"
+
+
+def _schedule_fits_into_the_run(c: Training) -> Faults:
+    yield from schedule_faults(c, samples_per_epoch=None)
+
+
+def _sharding_is_whole(c: Training) -> Faults:
+    fsdp = c.fsdp_config
+    if (fsdp.sharding_strategy == "HYBRID_SHARD") != (fsdp.data_parallel_shard_degree is not None):
+        yield (
+            "fsdp_config.data_parallel_shard_degree",
+            "HYBRID_SHARD needs it, the number of ranks that share one copy of the model; the others do not take it",
+        )
+    if fsdp.activation_checkpointing_interval > 1 and not fsdp.activation_checkpointing:
+        yield "fsdp_config.activation_checkpointing_interval", "says nothing while activation_checkpointing is off"
+    if fsdp.activation_checkpointing_interval > c.model.n_layers:
+        yield "fsdp_config.activation_checkpointing_interval", f"there are {c.model.n_layers} blocks"
+
+
+def _documents_have_a_kernel(c: Training) -> Faults:
+    if not c.model.document_mask:
+        return
+    if c.model.attn_pdrop > 0:
+        yield (
+            "model.document_mask",
+            f"FlexAttention knows no dropout, and model.attn_pdrop is {c.model.attn_pdrop}; set it to 0",
+        )
+    if c.precision != "fp32" and c.compile_config is None:
+        yield "model.document_mask", "FlexAttention is fast only when it is compiled; set compile_config={}"
+
+
+def _microbatch_fits(c: Training) -> Faults:
+    if c.device_train_microbatch_size == "auto":
+        return
+    if c.global_train_batch_size % c.device_train_microbatch_size:
+        yield (
+            "device_train_microbatch_size",
+            f"{c.device_train_microbatch_size} does not divide global_train_batch_size {c.global_train_batch_size}",
+        )
+
+
+def _data_has_one_place(c: Training) -> Faults:
+    dataset = c.train_loader.dataset
+    if dataset.streams is None:
+        if dataset.local is None:
+            yield f"{DATASET}.local", "is missing; give the folder on each node, or `streams`"
+        return
+    for name in ("remote", "local"):
+        if getattr(dataset, name) is not None:
+            yield f"{DATASET}.{name}", "each of the `streams` has its own; leave it out here"
+    places: dict[tuple[str, str], str] = {}
+    for key, stream in dataset.by_key().items():
+        place = (os.path.abspath(stream.local), stream.split or "")
+        if place in places:
+            yield f"{key}.local", f"is that of {places[place]}; give each stream its own folder"
+        places.setdefault(place, key)
+
+
+def _streams_are_weighed_alike(c: Training) -> Faults:
+    dataset = c.train_loader.dataset
+    weights = {
+        key: {name for name in WEIGHTS if getattr(stream, name) is not None} for key, stream in dataset.by_key().items()
+    }
+    for key, names in weights.items():
+        if len(names) > 1:
+            yield key, f"takes one of proportion, repeat and choose; it has {', '.join(sorted(names))}"
+    relative = [key for key, names in weights.items() if "proportion" in names]
+    for key in [key for key in weights if relative and key not in relative]:
+        yield key, f"needs a proportion, as {relative[0]} has one"
+    if dataset.epoch_size is not None and any(names - {"proportion"} for names in weights.values()):
+        yield f"{DATASET}.epoch_size", "follows from repeat and choose of the streams; leave it out, or use proportions"
+
+
+def _cache_has_a_source(c: Training) -> Faults:
+    dataset = c.train_loader.dataset
+    only_copies = [key for key, stream in dataset.by_key().items() if stream.remote is None]
+    if dataset.cache_limit is not None and only_copies:
+        # streaming issue 988: eviction takes any shard, and would delete the only copy
+        yield f"{DATASET}.cache_limit", f"no `remote`, so no other copy: {', '.join(only_copies)}; leave out the limit"
+
+
+def _resume_has_a_place(c: Training) -> Faults:
+    if c.autoresume and c.save_folder is None:
+        yield "autoresume", "needs save_folder: there is nowhere to resume from"
+
+
+def _load_path_is_another_run(c: Training) -> Faults:
+    if (
+        c.load_path is not None
+        and c.save_folder is not None
+        and c.load_path.startswith(c.save_folder.rstrip("/") + "/")
+    ):
+        yield "load_path", f"lies in save_folder {c.save_folder}; choose another run_name or folder for the new run"
+
+
+def _time_units_fit(c: Training) -> Faults:
+    if parse_time(c.max_duration)[1] == "sec":
+        yield "max_duration", "must be in ba, tok, sp or ep"
+    if parse_time(c.eval_interval)[1] == "sec":
+        yield "eval_interval", "must be in ba, tok, sp or ep"
+    if parse_time(c.console_log_interval)[1] != "ba":
+        yield "console_log_interval", "must be in ba"
+    for key, time in c.scheduler:
+        if key.startswith("t_") and time.endswith("ep") and not c.max_duration.endswith(("ep", "ba")):
+            yield (
+                f"scheduler.{key}",
+                f"{time} cannot be compared with max_duration {c.max_duration}; give both in ep or ba",
+            )
+    scores = c.callbacks.score_checkpoints
+    if scores is not None and parse_time(scores.interval)[1] == "sec":
+        yield "callbacks.score_checkpoints.interval", "must be in ba, tok, sp or ep"
+
+
+CROSS_CHECKS: list[Callable[[Any], Faults]] = [
+    _heads_divide_width,
+    _schedule_fits_into_the_run,
+    _sharding_is_whole,
+    _documents_have_a_kernel,
+    _microbatch_fits,
+    _data_has_one_place,
+    _streams_are_weighed_alike,
+    _cache_has_a_source,
+    _resume_has_a_place,
+    _load_path_is_another_run,
+    _time_units_fit,
+]
