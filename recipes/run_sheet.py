@@ -118,7 +118,11 @@ def _data_and_checkpoints(config: Training, found: Findings) -> list[str]:
     lines.append(_row("tokenizer", f"{config.tokenizer.name}: {tokenizer}"))
     if config.save_folder is not None:
         newest = found.resume_from
-        begin = f"goes on from {newest.location}" if newest and config.autoresume else "begins at batch 0"
+        begin = (
+            f"goes on from {newest.location}"
+            if newest and (config.autoresume or newest is found.loaded)
+            else "begins at batch 0"
+        )
         whole = sum(checkpoint.whole for checkpoint in found.checkpoints)
         lines.append(_row("checkpoints", f"{config.save_folder}: {whole} whole; {begin}"))
     return lines
