@@ -74,6 +74,8 @@ def average_gradients(model: nn.Module) -> None:
     # In torch 2.7 only fp16 is summed and divided, and this function decides it.
     ranks = float(torch.distributed.get_world_size())
     _fsdp_collectives._get_gradient_divide_factors = lambda *unused: (1.0, ranks)
+    # And its hybrid sharding asserts an event, which the streams of the CPU, where nothing waits, do not give.
+    torch.cpu.Stream.record_event = lambda stream: torch.cpu.Event()
 
 
 def leave() -> None:
