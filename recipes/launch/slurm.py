@@ -9,7 +9,8 @@ from recipes.launch.schema import Slurm, job_name, seconds_before_limit
 BEGIN = """\
 set -euo pipefail
 
-MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST") # into `head` it could end by a broken pipe
+MASTER_ADDR=${hosts%%$'\\n'*}
 export MASTER_ADDR
 
 on_each_node=$(cat <<'ON_EACH_NODE'

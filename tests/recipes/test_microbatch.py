@@ -93,5 +93,5 @@ def test_recomputing_every_second_block_keeps_half_of_the_activations_and_a_litt
         memory_by_part(biomedlm(*changes), GPTConfig(), 8, 8)["activations"]
         for changes in ([], [on, "fsdp_config.activation_checkpointing_interval=2"], [on])
     )
-    assert every < 0.1 * none
+    assert every < 0.12 * none
     assert some == pytest.approx((none + every) / 2)
