@@ -37,7 +37,7 @@ class Lever:
     name: str
     attention: str = "default"
     compiled: str = ""  # blocks, loss
-    loss: str = "chunked"  # plain, whole
+    loss: str = "chunked"  # plain, its own
     dropout: float = 0.1
     microbatch: int = 16
     optimizer: str = "fused"  # foreach, composer

@@ -126,9 +126,8 @@ class GPT(nn.Module):
             raise ValueError(f"{T} positions; the model has learned {self.config.max_seq_len}")
         x = self.wte(input_ids) + self.wpe(torch.arange(T, device=input_ids.device))  # B T D
         x = self.dropout(x)
-        if torch.is_autocast_enabled(
-            x.device.type
-        ):  # the residual stream too, as it is when FSDP2 casts the embeddings
+        # The residual stream too is in autocast's type, as it is when FSDP2 casts the embeddings.
+        if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         documents = None
         if self.end_of_text is not None and labels is not None:

@@ -112,6 +112,25 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of so many bytes, as tmpfs writes them (``300k``), for as long as the test lasts."""
+    mounted: list[Path] = []
+
+    def small_disk(size: str) -> Path:
+        folder = tmp_path / f"disk-{size}"
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+        if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
+            pytest.skip("a small file system can be mounted by root alone, and not everywhere")
+        mounted.append(folder)
+        return folder
+
+    yield small_disk
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
 def new_run(tmp_path: Path, packed: Path):
     def new_run(name: str, **changes: Any) -> Run:
         folder = tmp_path / name
