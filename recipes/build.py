@@ -10,7 +10,7 @@ from composer.callbacks import LRMonitor, MemoryMonitor, RuntimeEstimator, Speed
 from composer.core import DataSpec
 from composer.loggers import LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
 from composer.optim import ComposerScheduler, ConstantWithWarmupScheduler, CosineAnnealingWithWarmupScheduler
-from composer.utils import dist
+from composer.utils import dist, get_device
 from streaming import Stream, StreamingDataset
 from torch.nn import Parameter
 
@@ -36,9 +36,16 @@ from recipes.validation import ReshardAfterValidation
 
 
 def build_model(config: Training, shape: GPTConfig, end_of_text: int | None = None) -> ComposerGPT:
-    """The model on the CPU, or on the meta device to be filled in after sharding; ``end_of_text`` for document_mask."""
+    """The model of a single rank on its device; else on the CPU, or on meta to be filled in after sharding.
+
+    ``end_of_text`` is for document_mask.
+    """
     ends = end_of_text if config.model.document_mask else None
-    model = ComposerGPT(shape, config.seed, config.model.init_device, config.model.z_loss, ends)
+    sharded = parallel.is_sharded()
+    device = config.model.init_device if sharded else get_device(None).name
+    model = ComposerGPT(shape, config.seed, "cuda" if device == "gpu" else device, config.model.z_loss, ends)
+    if not sharded:
+        parallel.leave_whole(model)
     parallel.recompute_every(model, config.fsdp_config.activation_checkpointing_interval)
     return model
 

@@ -19,15 +19,18 @@ def memory_by_part(config: Training, model: GPTConfig, world_size: int, microbat
     """Estimated bytes on each GPU.
 
     Parameters, gradients and the two Adam moments are fp32 and sharded; under bf16 the units in use are gathered in
-    bf16 (two blocks and the root, or all with SHARD_GRAD_OP). Gradients come as activations go: with one microbatch a
-    step they are not there when memory is fullest, and the estimate is too large by them.
+    bf16 (two blocks and the root, or all with SHARD_GRAD_OP). A single rank is not sharded: there autocast makes the
+    bf16 copies, and keeps all of them until the backward pass where blocks are not compiled. Gradients come as
+    activations go: with one microbatch a step they are not there when memory is fullest, and the estimate is too large
+    by them.
     """
     fsdp = config.fsdp_config
     shards = fsdp.data_parallel_shard_degree or world_size
     embeddings = (model.vocab_size + model.max_seq_len) * model.d_model
     block = (model.n_parameters - embeddings) / model.n_layers
     width = 2 if config.precision == "amp_bf16" else 4
-    gathered = model.n_parameters if fsdp.sharding_strategy == "SHARD_GRAD_OP" else 2 * block + embeddings
+    all_gathered = world_size == 1 or fsdp.sharding_strategy == "SHARD_GRAD_OP"
+    gathered = model.n_parameters if all_gathered else 2 * block + embeddings
     kept = COMPILED_UNITS if config.compile_config is not None else ACTIVATION_UNITS
     recomputed = 1 / fsdp.activation_checkpointing_interval if fsdp.activation_checkpointing else 0.0
     units = recomputed * RECOMPUTED_UNITS + (1 - recomputed) * kept
@@ -36,7 +39,7 @@ def memory_by_part(config: Training, model: GPTConfig, world_size: int, microbat
         "parameters": 4 * model.n_parameters / shards,
         "gradients": 4 * model.n_parameters / shards,
         "Adam moments": 8 * model.n_parameters / shards,
-        "gathered units": width * gathered,
+        "weights to compute with": width * gathered if width == 2 or world_size > 1 else 0.0,
         "activations": tokens * model.n_layers * model.d_model * units * width / 2,
         # A piece of the logits with its gradient and their copies in fp32, and the head's gradient in fp32.
         "logits and loss": 12.0 * min(tokens, 4096) * model.vocab_size + 4.0 * model.vocab_size * model.d_model,

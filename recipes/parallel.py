@@ -4,11 +4,14 @@ import warnings
 from dataclasses import dataclass
 
 import torch
+from composer import State
+from composer.utils import dist
 from composer.utils.parallelism import FSDP2Config
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.fsdp._fully_shard import _fsdp_collectives
 
+from model.composer_gpt import ComposerGPT
 from model.gpt import GPT
 from recipes.schema import FSDP
 
@@ -47,6 +50,22 @@ def build_parallelism(config: FSDP) -> dict[str, FSDP2Config]:
             assert config.data_parallel_shard_degree is not None  # the schema asks for it
             return {"fsdp": HybridFSDP2Config(shard_degree=config.data_parallel_shard_degree, **settings)}
         return {"fsdp": FSDP2Config(**settings)}
+
+
+def is_sharded() -> bool:
+    """A single rank has the whole model anyway; FSDP2 would only copy each weight and each gradient once more."""
+    return dist.get_world_size() > 1
+
+
+def leave_whole(model: ComposerGPT) -> None:
+    """Have Composer leave the model of a single rank as it is, and still keep checkpoints in the sharded layout.
+
+    So a run may go on with another number of ranks. Composer 0.32.1 writes that layout only for what FSDP has wrapped;
+    torch's distributed checkpoints, with which it is written, take plain tensors just as well.
+    """
+    model.gpt._fsdp_wrap = False  # of the model as a whole: fsdp_wrap_fn is not asked about it
+    model.gpt.fsdp_wrap_fn = lambda module: False
+    State.fsdp_sharded_state_dict_enabled = property(lambda state: state.fsdp_config is not None)
 
 
 def recompute_every(model: nn.Module, interval: int) -> None:

@@ -82,7 +82,8 @@ def _memory(config: Training, model: GPTConfig, world_size: int) -> list[str]:
             else "microbatch 1; hardware is not set"
         )
     parts = memory_by_part(config, model, world_size, size)
-    lines = [f"memory of each of {world_size} ranks, estimated ({how})"]
+    whose = f"of each of {world_size} ranks" if world_size > 1 else "of the one rank, which is not sharded"
+    lines = [f"memory {whose}, estimated ({how})"]
     lines += [_row(name, f"{bytes_ / GIB:>8.2f} GiB") for name, bytes_ in parts.items()]
     total = sum(parts.values())
     room = ""

@@ -48,12 +48,13 @@ def test_the_estimate_counts_16_bytes_a_parameter_over_the_shards():
 
 
 MEASURED = json.loads((ROOT / "benchmarks" / "records" / "gpu-2026-11-27.json").read_text())["figures"]
+# Of FSDP2 over one rank with SHARD_GRAD_OP, which keeps as many weights in bf16 as are counted without it.
 LEVERS = {
     "ours, all compiled": (16, []),
     "microbatch 8": (8, []),
     "microbatch 32": (32, []),
     "nothing compiled": (16, ["compile_config=null"]),
-    "FULL_SHARD": (16, ["fsdp_config.sharding_strategy=FULL_SHARD"]),
+    "not sharded, autocast": (16, []),
     "activation checkpointing": (16, ["fsdp_config.activation_checkpointing=true"]),
 }
 
@@ -62,7 +63,7 @@ LEVERS = {
 def test_the_estimate_is_within_a_tenth_of_what_was_measured(lever):
     """One microbatch: without the gradients (see memory_by_part). The Trainer's has them."""
     size, changes = LEVERS[lever]
-    config = biomedlm("compile_config={}", "fsdp_config.sharding_strategy=SHARD_GRAD_OP", *changes)
+    config = biomedlm("compile_config={}", *changes)
     parts = memory_by_part(config, GPTConfig(), world_size=1, microbatch=size)
     expected = (sum(parts.values()) - parts["gradients"]) / GIB
     assert expected == pytest.approx(MEASURED["levers"][lever]["peak_gib"], rel=0.1)

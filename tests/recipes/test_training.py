@@ -56,6 +56,13 @@ def test_one_rank_and_two_ranks_give_the_same_losses_and_a_damaged_checkpoint_is
     assert [found.batch for found in list_checkpoints(str(two.checkpoints)) if found.whole] == [5, 10, 15, 20]
     assert not shard.exists()  # nothing of what lay there before could be taken for a file of the new checkpoint
 
+    # The other way round: the model of a single rank is not sharded, and its checkpoints are for any number of them.
+    losses = one.losses()
+    for batch in (15, 20):
+        (one.checkpoints / f"ep1-ba{batch}" / "manifest.json").unlink()
+    assert "resumed at batch 10" in one.train(2, *NO_DROPOUT)
+    assert one.losses() == pytest.approx(losses, rel=1e-5)
+
 
 def test_a_full_disk_during_a_save_is_one_clear_error_and_leaves_no_checkpoint(new_run, small_disk):
     run = new_run("full")
