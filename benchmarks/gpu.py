@@ -1,13 +1,13 @@
 """Training steps of the 2.7B model on the one GPU that is there, by train.py's own Trainer and lever by lever.
 
 correct   a small model, ten steps from the same weights on the same tokens: in fp32 the losses of the CPU to 1e-4; in
-          bf16, compiled, with each kernel of attention, to 2e-2. A GPU that fails this is not timed.
+          bf16, with each kernel of attention, and in FP8 to 2e-2. A GPU that fails this is not timed.
 ceilings  bf16 products, 8192³ and those of this model's layers with 16,384 tokens, and a copy
 trainer   train.py's Trainer as recipes.build makes it from yamls/biomedlm.yaml, eight microbatches a step, 20 steps
           after three, over real tokens when ``--data`` has them
 levers    one microbatch and one optimizer step at a time: ours, ours with one thing changed, transformers' GPT-2.
-          Sharded by FSDP2 over one rank where it does not say otherwise, which is how the Trainer runs it. The median
-          of the steps after the first three.
+          Not sharded where it does not say otherwise, which is how the Trainer runs on one GPU. The median of the
+          steps after the first three.
 
 MFU is against 989 TFLOP/s and 16.550 GFLOP a token (6 x matmul parameters + 12 x layers x width x length); another
 GPU's peak is given by ``--peak-tflops``. Bar: the Trainer at 0.55 at least. What does not run is in the record with its

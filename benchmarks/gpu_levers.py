@@ -19,11 +19,11 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from model.composer_gpt import ComposerGPT
 from model.config import GPTConfig
-from model.gpt import Block
+from model.gpt import GPT, Block
 from model.loss import piece_of_loss
 from recipes import build, parallel
-from recipes.kernels import compile_model
-from recipes.schema import FSDP, Compile
+from recipes.kernels import compile_model, use_float8
+from recipes.schema import FSDP, Compile, Float8
 from recipes.schema import DecoupledAdamW as Settings
 
 WARM, STEPS = 3, 8
@@ -42,7 +42,7 @@ class Lever:
     microbatch: int = 16
     optimizer: str = "fused"  # foreach, composer
     kind: str = "ours"  # transformers eager, transformers sdpa
-    sharding: str = "SHARD_GRAD_OP"  # FULL_SHARD, none
+    sharding: str = "none"  # SHARD_GRAD_OP, FULL_SHARD: by FSDP2 over the one rank
     recompute: bool = False
     fp8: str = ""  # a recipe of torchao
     documents: bool = False  # attention within documents
@@ -57,28 +57,25 @@ LEVERS = (
     BEST,
     replace(BEST, name="cuDNN attention", attention="cudnn"),
     replace(BEST, name="flash attention", attention="flash"),
-    replace(BEST, name="cuDNN attention, microbatch 32", attention="cudnn", microbatch=32),
     replace(BEST, name="dropout 0", dropout=0.0),
-    replace(BEST, name="dropout 0, cuDNN attention", dropout=0.0, attention="cudnn"),
     replace(BEST, name="dropout 0, within documents", dropout=0.0, documents=True),
     replace(BEST, name="blocks compiled, loss not", compiled="blocks"),
     replace(BEST, name="nothing compiled", compiled=""),
     replace(BEST, name="nothing compiled, plain loss", compiled="", loss="plain"),
+    Lever("transformers, sdpa", kind="transformers sdpa", loss="its own", microbatch=8),
+    Lever("transformers, eager attention", kind="transformers eager", loss="its own", microbatch=8),
     replace(BEST, name="plain loss, compiled", loss="plain"),
     replace(BEST, name="microbatch 8", microbatch=8),
     replace(BEST, name="microbatch 24", microbatch=24),
     replace(BEST, name="microbatch 32", microbatch=32),
     replace(BEST, name="optimizer foreach", optimizer="foreach"),
     replace(BEST, name="optimizer of Composer", optimizer="composer"),
-    replace(BEST, name="FULL_SHARD", sharding="FULL_SHARD"),
-    replace(BEST, name="not sharded", sharding="none"),
-    replace(BEST, name="not sharded, cuDNN attention", sharding="none", attention="cudnn"),
-    replace(BEST, name="activation checkpointing", recompute=True),
     replace(BEST, name="FP8 tensorwise", fp8="tensorwise"),
-    replace(BEST, name="FP8 tensorwise, dropout 0, cuDNN attention", fp8="tensorwise", dropout=0.0, attention="cudnn"),
+    replace(BEST, name="FP8 tensorwise, dropout 0", fp8="tensorwise", dropout=0.0),
     replace(BEST, name="FP8 rowwise", fp8="rowwise"),
-    Lever("transformers, sdpa", kind="transformers sdpa", loss="its own", microbatch=8, sharding="none"),
-    Lever("transformers, eager attention", kind="transformers eager", loss="its own", microbatch=8, sharding="none"),
+    replace(BEST, name="SHARD_GRAD_OP", sharding="SHARD_GRAD_OP"),
+    replace(BEST, name="FULL_SHARD", sharding="FULL_SHARD"),
+    replace(BEST, name="FULL_SHARD, activation checkpointing", sharding="FULL_SHARD", recompute=True),
 )
 
 
@@ -205,15 +202,11 @@ def _build(machine: Machine, lever: Lever) -> nn.Module:
         with torch.device(machine.device):
             return GPT2LMHeadModel(GPT2Config(**config_to_huggingface(machine.shape, 0), attn_implementation=attention))
     sharded = lever.sharding != "none"
-    model = ComposerGPT(machine.shape, seed=1, init_device="meta" if machine.device == "cuda" else "cpu")
+    gpt = GPT(machine.shape, "meta" if sharded and machine.device == "cuda" else machine.device)
     if lever.fp8:
-        from torchao.float8 import Float8LinearConfig, convert_to_float8_training
-
-        # convert_to_float8_training asks of each linear layer; the head is no layer of its own and stays in bf16.
-        convert_to_float8_training(model.gpt, config=Float8LinearConfig.from_recipe_name(lever.fp8))
+        use_float8(gpt, Float8.model_validate({"recipe_name": lever.fp8}), emulate=machine.device == "cpu")
+    model = ComposerGPT(gpt, seed=1)
     if not sharded:
-        model.to_empty(device=machine.device)
-        _fill(model)
         return model
     model.gpt.param_init_fn = lambda module: None
     fsdp = FSDP(sharding_strategy=lever.sharding, activation_checkpointing=lever.recompute)  # type: ignore[arg-type]

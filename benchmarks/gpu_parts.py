@@ -29,8 +29,8 @@ from model.composer_gpt import ComposerGPT, collate, token_count
 from model.config import GPTConfig
 from model.gpt import GPT, initialize
 from recipes import build
-from recipes.kernels import compile_model
-from recipes.schema import Compile, Training
+from recipes.kernels import compile_model, use_float8
+from recipes.schema import Compile, Float8, Training
 
 WARM, STEPS = 3, 20
 SMALL = ["model.d_model=128", "model.n_heads=2", "model.n_layers=2", "max_seq_len=128", "model.vocab_size=512",
@@ -85,7 +85,7 @@ def _overrides(given: argparse.Namespace) -> list[str]:
         *without,
         f"global_train_batch_size={8 * micro}", f"device_train_microbatch_size={micro}",
         f"max_duration={WARM + STEPS}ba", "scheduler.t_warmup=2ba", "scheduler.t_max=100ba", "compile_config={}",
-        "fsdp_config.sharding_strategy=SHARD_GRAD_OP", f"tokenizer.name={given.data or '.'}/tokenizer",
+        f"tokenizer.name={given.data or '.'}/tokenizer",
         "train_loader.dataset.remote=null", f"train_loader.dataset.local={given.data or '.'}/mds",
         "train_loader.dataset.num_canonical_nodes=1", "callbacks.score_checkpoints=null", "save_folder=null",
         "autoresume=false", "progress_bar=false", "console_log_interval=1ba", "hardware=null", *given.set,
@@ -117,21 +117,22 @@ def _tokens(data: Path | None, shape: GPTConfig) -> Tensor:
 def correct(device: str) -> dict[str, Any]:
     """Largest relative difference of ten losses to those of the CPU in fp32."""
     torch.backends.cuda.matmul.allow_tf32 = False
-    reference = _ten_losses("cpu", bf16=False, attention="default", compiled=False)
+    reference = _ten_losses("cpu", "fp32", attention="default", compiled=False)
     differences, faults = {}, {}
-    ways = [(False, "default", False), (False, "default", True), (True, "math", False), (True, "default", True)]
+    ways = [("fp32", "default", False), ("fp32", "default", True), ("bf16", "math", False), ("bf16", "default", True),
+            ("tensorwise", "default", True), ("rowwise", "default", True)]  # fmt: skip
     if device == "cuda":
-        ways += [(True, "flash", True), (True, "cudnn", True)]
-    for bf16, attention, compiled in ways:
-        name = f"{'bf16' if bf16 else 'fp32'}, {attention} attention, {'compiled' if compiled else 'eager'}"
+        ways += [("bf16", "flash", True), ("bf16", "cudnn", True)]
+    for precision, attention, compiled in ways:
+        name = f"{precision}, {attention} attention, {'compiled' if compiled else 'eager'}"
         try:
-            losses = _ten_losses(device, bf16, attention, compiled)
+            losses = _ten_losses(device, precision, attention, compiled)
         except Exception as error:
             faults[name] = f"{type(error).__name__}: {error}"[:300]
             continue
         apart = max(abs(one - other) / other for one, other in zip(losses, reference, strict=True))
         differences[name] = float(f"{apart:.2e}")
-    sound = all(apart <= (2e-2 if name.startswith("bf16") else 1e-4) for name, apart in differences.items())
+    sound = all(apart <= (1e-4 if name.startswith("fp32") else 2e-2) for name, apart in differences.items())
     return {"passed": sound and len(differences) >= 4, "differences": differences, "failed": faults,
             "loss_first_and_last": [round(reference[0], 5), round(reference[-1], 5)]}  # fmt: skip
 
@@ -142,10 +143,12 @@ def _attention(name: str, device: str) -> AbstractContextManager[Any]:
     return sdpa_kernel(backend) if backend is not None and device == "cuda" else nullcontext()
 
 
-def _ten_losses(device: str, bf16: bool, attention: str, compiled: bool) -> list[float]:
+def _ten_losses(device: str, precision: str, attention: str, compiled: bool) -> list[float]:
     shape = GPTConfig(vocab_size=512, max_seq_len=256, d_model=256, n_heads=2, n_layers=4, attn_pdrop=0, resid_pdrop=0,
                       embd_pdrop=0)  # fmt: skip
     gpt = GPT(shape)
+    if precision in ("tensorwise", "rowwise"):
+        use_float8(gpt, Float8.model_validate({"recipe_name": precision}), emulate=device == "cpu")
     initialize(gpt, seed=1)
     gpt.to(device)
     torch._dynamo.reset()
@@ -156,7 +159,7 @@ def _ten_losses(device: str, bf16: bool, attention: str, compiled: bool) -> list
     losses = []
     with _attention(attention, device):
         for _ in range(10):
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=precision != "fp32"):
                 loss = gpt(ids, labels=ids)
             loss.backward()
             optimizer.step()

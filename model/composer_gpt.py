@@ -8,7 +8,6 @@ from composer.models import ComposerModel
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from model.config import GPTConfig
 from model.gpt import GPT, Block, initialize, initialize_module
 from model.metrics import BitsPerByte, LanguageCrossEntropy, LanguagePerplexity
 
@@ -17,32 +16,23 @@ class ComposerGPT(ComposerModel):
     """A GPT whose batches are ``{"input_ids": B T}`` and whose forward gives the loss.
 
     Args:
-        config: the shape.
+        gpt: the decoder; it gets its initial weights here, or, from the meta device, only after sharding.
         seed: the initial weights depend on it alone.
-        init_device: ``cpu``, or ``meta`` to fill in the weights only after sharding (on a GPU).
-        z_loss, end_of_text: see :class:`model.gpt.GPT`.
     """
 
-    def __init__(
-        self,
-        config: GPTConfig,
-        seed: int,
-        init_device: str = "cpu",
-        z_loss: float = 0.0,
-        end_of_text: int | None = None,
-    ):
+    def __init__(self, gpt: GPT, seed: int):
         super().__init__()
-        self.config = config
-        self.gpt = GPT(config, init_device, z_loss, end_of_text)
-        if init_device != "meta":
-            initialize(self.gpt, seed)
-        names = {module: name for name, module in self.gpt.named_modules()}
+        self.config = gpt.config
+        self.gpt = gpt
+        if not gpt.wte.weight.is_meta:
+            initialize(gpt, seed)
+        names = {module: name for name, module in gpt.named_modules()}
         # Composer looks these up on its model's children. One unit of sharding, and of recomputation, a block;
         # embeddings and the last norm stay in the root unit, together with the tied head.
         self.gpt.fsdp_wrap_fn = _is_block
         self.gpt.activation_checkpointing_fn = _is_block
         # Called for each module after sharding, when the model was built on the meta device.
-        self.gpt.param_init_fn = lambda module: initialize_module(module, names[module], config, seed)
+        self.gpt.param_init_fn = lambda module: initialize_module(module, names[module], gpt.config, seed)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The loss of a training batch; with ``positions`` in the batch, the logits there (B P V)."""

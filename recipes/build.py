@@ -17,6 +17,7 @@ from torch.nn import Parameter
 from eval.callback import ScoreCheckpoints
 from model.composer_gpt import ComposerGPT, collate, token_count
 from model.config import GPTConfig
+from model.gpt import GPT
 from recipes import parallel, schema
 from recipes.callbacks.clip_grad_norm import ClipGradNorm
 from recipes.callbacks.console import Console
@@ -25,7 +26,7 @@ from recipes.callbacks.metrics_log import MetricsLog
 from recipes.callbacks.save_checkpoints import SaveCheckpoints
 from recipes.callbacks.scheduled_gc import ScheduledGC
 from recipes.callbacks.step_time import StepTime
-from recipes.kernels import compile_model
+from recipes.kernels import compile_model, use_float8
 from recipes.microbatch import set_microbatch
 from recipes.schedules import WarmupStableDecay
 from recipes.schema import Training
@@ -43,7 +44,10 @@ def build_model(config: Training, shape: GPTConfig, end_of_text: int | None = No
     ends = end_of_text if config.model.document_mask else None
     sharded = parallel.is_sharded()
     device = config.model.init_device if sharded else get_device(None).name
-    model = ComposerGPT(shape, config.seed, "cuda" if device == "gpu" else device, config.model.z_loss, ends)
+    gpt = GPT(shape, "cuda" if device == "gpu" else device, config.model.z_loss, ends)
+    if config.float8 is not None:
+        use_float8(gpt, config.float8)
+    model = ComposerGPT(gpt, config.seed)
     if not sharded:
         parallel.leave_whole(model)
     parallel.recompute_every(model, config.fsdp_config.activation_checkpointing_interval)

@@ -66,6 +66,19 @@ def _documents_have_a_kernel(c: Training) -> Faults:
         yield "model.document_mask", "FlexAttention is fast only when it is compiled; set compile_config={}"
 
 
+def _float8_has_its_conditions(c: Training) -> Faults:
+    if c.float8 is None:
+        return
+    if c.precision != "amp_bf16":
+        yield "float8", f"goes with precision amp_bf16, which is {c.precision}"
+    if c.compile_config is None:
+        yield "float8", "its casts are fast only when they are compiled; set compile_config={}"
+    if c.model.d_model % 16:
+        yield "float8", f"the kernels take multiples of 16, and model.d_model is {c.model.d_model}"
+    if c.hardware is not None and c.hardware.gpu.startswith("a100"):
+        yield "float8", f"hardware.gpu {c.hardware.gpu} has no FP8; set float8=null"
+
+
 def _microbatch_fits(c: Training) -> Faults:
     if c.device_train_microbatch_size == "auto":
         return
@@ -153,6 +166,7 @@ CROSS_CHECKS: list[Callable[[Any], Faults]] = [
     _schedule_fits_into_the_run,
     _sharding_is_whole,
     _documents_have_a_kernel,
+    _float8_has_its_conditions,
     _microbatch_fits,
     _data_has_one_place,
     _streams_are_weighed_alike,

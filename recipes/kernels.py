@@ -1,13 +1,16 @@
-"""What makes a plain model fast, applied from outside: compiled blocks and a compiled loss."""
+"""What makes a plain model fast, applied from outside: compiled blocks, a compiled loss, products in FP8."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 
 from model.gpt import GPT, Block
 from model.loss import piece_of_loss
-from recipes.schema import Compile
+from recipes.schema import Compile, Float8
 
 
 def compile_model(model: nn.Module, config: Compile) -> None:
@@ -25,7 +28,41 @@ def compile_model(model: nn.Module, config: Compile) -> None:
 
 
 def _compiled_in_training(block: Block, config: Compile) -> Callable[..., Tensor]:
-    """Questions are scored at many lengths, and each would be compiled anew."""
+    """Questions are scored at many lengths, and each would be compiled anew.
+
+    Within documents a GPU validates compiled as well, at its one length: FlexAttention as it is written makes all
+    scores of every head. The CPU never runs it compiled: torch 2.7 has no backward pass of it there.
+    """
     plain = block.forward
     compiled = torch.compile(plain, mode=config.mode, dynamic=False)
-    return lambda *given: compiled(*given) if block.training else plain(*given)
+
+    def forward(x: Tensor, layer: Tensor, documents: BlockMask | None = None) -> Tensor:
+        wanted = block.training if documents is None else x.is_cuda
+        return compiled(x, layer, documents) if wanted else plain(x, layer, documents)
+
+    return forward
+
+
+def use_float8(gpt: GPT, config: Float8, emulate: bool = False) -> None:
+    """Have the linear layers of the blocks multiply in FP8 while they train, in place, by torchao.
+
+    Called before sharding. Parameters stay what they are, with their names; the head is no layer of its own and stays
+    in bf16; what is not training runs as without this.
+
+    Args:
+        gpt: the decoder.
+        config: ``tensorwise`` scales each tensor, ``rowwise`` each row: slower, and less of a number is lost.
+        emulate: reckon what FP8 would give in the products' own type, for a device that has no FP8.
+    """
+    from torchao.float8 import Float8LinearConfig, convert_to_float8_training
+    from torchao.float8.float8_linear import Float8Linear
+
+    class InTraining(Float8Linear):  # type: ignore[misc]
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) if self.training else F.linear(x, self.weight, self.bias)
+
+    recipe = Float8LinearConfig.from_recipe_name(config.recipe_name)
+    convert_to_float8_training(gpt, config=replace(recipe, emulate=emulate))
+    for module in gpt.modules():
+        if isinstance(module, Float8Linear):
+            module.__class__ = InTraining  # a function of each module's own would be compiled anew for each block

@@ -72,7 +72,7 @@ def preflight(config: Training, world_size: int, probe_writing: bool) -> Finding
     found = Findings()
     if config.model.vocab_size is not None:
         found.model = config.gpt_config(config.model.vocab_size)
-    looks: list[Look] = [_tokenizer, _dataset, _validation, _batches, _ranks, _questions, _trackers, _checkpoints]
+    looks: list[Look] = [_tokenizer, _dataset, _validation, _batches, _ranks, _questions, _installed, _checkpoints]
     everything = [*looks, _load_path, *([_write_probe] if probe_writing else [])]
     _each(found, *(partial(look, config, world_size, found) for look in everything))
     return found
@@ -263,10 +263,12 @@ def _questions(config: Training, world_size: int, found: Findings) -> None:
         load_questions(TASKS[name], scores.data, scores.limit)
 
 
-def _trackers(config: Training, world_size: int, found: Findings) -> None:
+def _installed(config: Training, world_size: int, found: Findings) -> None:
     for name, settings in config.loggers:
         if settings is not None and find_spec(name) is None:
             found.missing.append(f"loggers.{name}: {name} is not installed; `pip install '.[trackers]'` brings it")
+    if config.float8 is not None and find_spec("torchao") is None:
+        found.missing.append("float8: torchao is not installed; `pip install '.[float8]'` brings it")
 
 
 def _checkpoints(config: Training, world_size: int, found: Findings) -> None:

@@ -20,6 +20,8 @@ from recipes.shard_cache import claim_caches, require_space
 from recipes.together import together
 from recipes.validation import build_evaluator, fetch_shards
 
+FIRST_WITH_FP8 = (8, 9)  # compute capability: Ada, and after it Hopper
+
 
 def pretrain(config: Training, found: Findings) -> None:
     """Train to ``max_duration``, going on from the newest whole checkpoint, else from the one at ``load_path``.
@@ -81,11 +83,15 @@ def _require_gpu_where_needed(config: Training) -> None:
     wanted = {
         "precision=fp32": config.precision != "fp32",
         "model.init_device=cpu": config.model.init_device == "meta",
+        "float8=null": config.float8 is not None,
         "device_train_microbatch_size=1": config.device_train_microbatch_size == "auto",
     }
     if any(wanted.values()) and not torch.cuda.is_available():
         changes = " ".join(change for change, needed in wanted.items() if needed)
         raise UserError(f"{config.run_name} needs GPUs, and torch sees none here; for the CPU: {changes}", shared=True)
+    if config.float8 is not None and torch.cuda.get_device_capability() < FIRST_WITH_FP8:
+        name = torch.cuda.get_device_name()
+        raise UserError(f"float8: {name} has no FP8, which came with H100 and L4; set float8=null", shared=True)
 
 
 def _is_finished(state: State) -> bool:

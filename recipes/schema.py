@@ -208,6 +208,12 @@ class Compile(Section):
     mode: Literal["default", "max-autotune-no-cudagraphs"] = "default"
 
 
+class Float8(Section):
+    """Argument of torchao's Float8LinearConfig.from_recipe_name: FP8 products in the blocks while training."""
+
+    recipe_name: Literal["tensorwise", "rowwise"]
+
+
 class SpeedMonitor(Section):
     window_size: Positive = 10
     gpu_flops_available: float | None = None
@@ -323,6 +329,7 @@ class Training(Schema):
     precision: Literal["fp32", "amp_bf16"] = "amp_bf16"
     fsdp_config: FSDP = FSDP()
     compile_config: Compile | None = None
+    float8: Float8 | None = None
     dist_timeout: Positive = 600
     callbacks: Callbacks = Callbacks()
     loggers: Loggers = Loggers()

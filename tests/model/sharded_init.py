@@ -8,6 +8,7 @@ from torch.distributed.fsdp import fully_shard
 
 from model.composer_gpt import ComposerGPT
 from model.config import GPTConfig
+from model.gpt import GPT
 
 CONFIG = GPTConfig(vocab_size=301, max_seq_len=32, d_model=48, n_heads=3, n_layers=2)  # 301: uneven over the ranks
 SEED = 17
@@ -15,7 +16,7 @@ SEED = 17
 
 def main(out: str) -> None:
     dist.init_process_group("gloo")
-    gpt = ComposerGPT(CONFIG, SEED, init_device="meta").gpt
+    gpt = ComposerGPT(GPT(CONFIG, device="meta"), SEED).gpt
     for block in gpt.blocks:
         fully_shard(block)
     fully_shard(gpt)

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from model.composer_gpt import ComposerGPT
 from model.config import GPTConfig
+from model.gpt import GPT
 from recipes.callbacks.loader_wait import LoaderWait, TimedLoader
 from recipes.callbacks.scheduled_gc import ScheduledGC
 from recipes.callbacks.step_time import StepTime
@@ -36,7 +37,7 @@ def main(out: str) -> None:
     dist.initialize_dist("cpu")
     rows, logger = Rows(), InMemoryLogger()
     shape = GPTConfig(vocab_size=64, max_seq_len=8, d_model=16, n_heads=2, n_layers=1)
-    model = ComposerGPT(shape, seed=1)
+    model = ComposerGPT(GPT(shape), seed=1)
     trainer = Trainer(
         model=model,
         train_dataloader=TimedLoader(rows, batch_size=1, sampler=dist.get_sampler(rows)),

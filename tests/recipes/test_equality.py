@@ -10,6 +10,7 @@ from streaming import StreamingDataset
 from model.checkpoint import list_checkpoints
 from model.composer_gpt import ComposerGPT, collate
 from model.config import GPTConfig
+from model.gpt import GPT
 from recipes import build
 from recipes.metrics import series
 from recipes.report import NORM
@@ -27,7 +28,7 @@ def bare_loop(run, shape: GPTConfig) -> tuple[list[float], list[float]]:
     """Losses and gradient norms of a plain PyTorch loop over the same samples in the same order."""
     dataset = StreamingDataset(local=str(run.folder / "mds" / "train"), batch_size=1)
     settings = json.loads((run.folder / "run.yaml").read_text())["optimizer"]
-    model = ComposerGPT(shape, SEED)
+    model = ComposerGPT(GPT(shape), SEED)
     optimizer = build.build_optimizer(DecoupledAdamW(**settings), model)
     an_epoch = len(dataset) // BATCH
     losses, norms = [], []

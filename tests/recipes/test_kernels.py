@@ -5,14 +5,18 @@ import torch
 
 from model.config import GPTConfig
 from model.gpt import GPT, initialize
-from recipes.kernels import compile_model
-from recipes.schema import Compile
+from recipes.kernels import compile_model, use_float8
+from recipes.schema import Compile, Float8
 
 LAYERS = 10  # more than the eight graphs of one function that torch keeps
 
 
-def small(**changes: float) -> GPT:
-    gpt = GPT(GPTConfig(vocab_size=97, max_seq_len=32, d_model=32, n_heads=2, n_layers=LAYERS, **changes))
+NO_DROPOUT = {"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
+
+
+def small(end_of_text: int | None = None, **changes: float) -> GPT:
+    shape = GPTConfig(vocab_size=97, max_seq_len=32, d_model=32, n_heads=2, n_layers=LAYERS, **changes)
+    gpt = GPT(shape, end_of_text=end_of_text)
     initialize(gpt, seed=3)
     return gpt
 
@@ -25,8 +29,8 @@ def ids():
 
 @pytest.mark.slow
 def test_compiled_loss_and_gradients_are_the_eager_ones_and_all_blocks_share_one_graph(ids):
-    eager = small(attn_pdrop=0.0, resid_pdrop=0.0, embd_pdrop=0.0)
-    compiled = small(attn_pdrop=0.0, resid_pdrop=0.0, embd_pdrop=0.0)
+    eager = small(**NO_DROPOUT)
+    compiled = small(**NO_DROPOUT)
     compile_model(compiled, Compile())
     torch._dynamo.utils.counters.clear()
     losses = [gpt(ids, labels=ids) for gpt in (eager, compiled)]
@@ -49,3 +53,51 @@ def test_scoring_a_compiled_model_compiles_nothing_more(ids):
         for length in (5, 9, 17):
             assert gpt(ids[:, :length]).shape == (2, length, 97)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 0
+
+
+@pytest.mark.slow
+def test_within_documents_the_cpu_trains_compiled_as_it_does_eager(ids):
+    eager, compiled = small(end_of_text=0, **NO_DROPOUT), small(end_of_text=0, **NO_DROPOUT)
+    compile_model(compiled, Compile())
+    losses = [gpt(ids, labels=ids) for gpt in (eager, compiled)]
+    for loss in losses:
+        loss.backward()
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-6, atol=0)
+    torch.testing.assert_close(compiled.wpe.weight.grad, eager.wpe.weight.grad, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["tensorwise", "rowwise"])
+def test_products_in_fp8_train_near_those_in_bf16_and_all_blocks_share_one_graph(ids, recipe):
+    bf16, fp8 = small(**NO_DROPOUT), small(**NO_DROPOUT)
+    use_float8(fp8, Float8(recipe_name=recipe), emulate=True)  # the numbers of FP8; the kernels need a GPU
+    for gpt in (bf16, fp8):
+        compile_model(gpt, Compile())
+    torch._dynamo.utils.counters.clear()
+    losses: list[list[float]] = []
+    for gpt in (bf16, fp8):
+        optimizer = torch.optim.AdamW(gpt.parameters(), lr=3e-3)
+        losses.append([])
+        for _ in range(10):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = gpt(ids, labels=ids)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses[-1].append(loss.item())
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3  # two kinds of block, and the loss
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+    assert losses[1][-1] < losses[1][0] - 0.5
+
+
+def test_a_model_in_fp8_keeps_its_weights_their_names_and_what_it_computes_without_training(ids):
+    plain, fp8 = small(), small()
+    use_float8(fp8, Float8(recipe_name="tensorwise"), emulate=True)
+    initialize(fp8, seed=3)
+    assert fp8.state_dict().keys() == plain.state_dict().keys()
+    for name, weight in plain.state_dict().items():
+        assert torch.equal(fp8.state_dict()[name], weight), name
+    with torch.no_grad():
+        assert torch.equal(fp8.eval()(ids), plain.eval()(ids))
+        assert not torch.equal(fp8.train()(ids), plain.train()(ids))

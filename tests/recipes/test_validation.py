@@ -55,13 +55,14 @@ def judged_one_by_one(folder: Path) -> tuple[float, int]:
     from tokenizers import Tokenizer
 
     from model.composer_gpt import ComposerGPT, collate
+    from model.gpt import GPT
     from recipes.preflight import preflight
     from recipes.schema import Training
 
     config = Training.model_validate(json.loads((folder / "run.yaml").read_text()))
     shape = preflight(config, 1, probe_writing=False).model
     assert shape is not None
-    model = ComposerGPT(shape, seed=config.seed).eval()
+    model = ComposerGPT(GPT(shape), config.seed).eval()
     tokenizer = Tokenizer.from_file(f"{config.tokenizer.name}/tokenizer.json")
     lengths = {id: len(token) for token, id in tokenizer.get_vocab(with_added_tokens=False).items()}
     lengths[tokenizer.token_to_id("<|endoftext|>")] = 0
