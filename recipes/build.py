@@ -196,26 +196,27 @@ def build_trainer(
 ) -> Trainer:
     """The Trainer over a model that it has sharded, and compiled where that is asked for."""
     size = config.device_train_microbatch_size
-    trainer = Trainer(
-        run_name=config.run_name,
-        seed=config.seed,
-        model=model,
-        train_dataloader=train_data,
-        eval_dataloader=evaluator,
-        optimizers=build_optimizer(config.optimizer, model),
-        schedulers=build_scheduler(config),
-        max_duration=config.max_duration,
-        precision=config.precision,
-        device_train_microbatch_size=1 if size == "auto" else size,
-        parallelism_config=parallel.build_parallelism(config.fsdp_config),
-        callbacks=callbacks,
-        loggers=loggers,
-        progress_bar=False,
-        log_to_console=False,
-        dist_timeout=config.dist_timeout,
-        load_path=str(load_path) if load_path else None,
-        load_strict_model_weights=True,
-    )
+    with parallel.deprecation_unshown():
+        trainer = Trainer(
+            run_name=config.run_name,
+            seed=config.seed,
+            model=model,
+            train_dataloader=train_data,
+            eval_dataloader=evaluator,
+            optimizers=build_optimizer(config.optimizer, model),
+            schedulers=build_scheduler(config),
+            max_duration=config.max_duration,
+            precision=config.precision,
+            device_train_microbatch_size=1 if size == "auto" else size,
+            parallelism_config=parallel.build_parallelism(config.fsdp_config),
+            callbacks=callbacks,
+            loggers=loggers,
+            progress_bar=False,
+            log_to_console=False,
+            dist_timeout=config.dist_timeout,
+            load_path=str(load_path) if load_path else None,
+            load_strict_model_weights=True,
+        )
     parallel.average_gradients(model)
     if config.compile_config is not None:
         compile_model(model, config.compile_config)

@@ -1,7 +1,10 @@
 """Sharding by FSDP2, applied from outside to a model that knows nothing of it."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from composer import State
@@ -63,9 +66,23 @@ def leave_whole(model: ComposerGPT) -> None:
     So a run may go on with another number of ranks. Composer 0.32.1 writes that layout only for what FSDP has wrapped;
     torch's distributed checkpoints, with which it is written, take plain tensors just as well.
     """
-    model.gpt._fsdp_wrap = False  # of the model as a whole: fsdp_wrap_fn is not asked about it
+    model.gpt._fsdp_wrap = False  # deprecated; but of the model as a whole fsdp_wrap_fn is not asked
     model.gpt.fsdp_wrap_fn = lambda module: False
     State.fsdp_sharded_state_dict_enabled = property(lambda state: state.fsdp_config is not None)
+
+
+@contextmanager
+def deprecation_unshown() -> Iterator[None]:
+    """Not to show that ``_fsdp_wrap`` is deprecated: Composer puts a filter for it before any of ours."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_others(message: Any, *about: Any, **more: Any) -> None:
+            if "_fsdp_wrap" not in str(message):
+                show(message, *about, **more)
+
+        warnings.showwarning = show_others
+        yield
 
 
 def recompute_every(model: nn.Module, interval: int) -> None:

@@ -1,13 +1,18 @@
 """Compiled training is eager training; what is not training runs as it is written."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from base.configuration import load_configuration
+from base.errors import UserError
 from model.config import GPTConfig
 from model.gpt import GPT, initialize
 from recipes.kernels import compile_model, use_float8
-from recipes.schema import Compile, Float8
+from recipes.schema import Compile, Float8, Training
 
+ROOT = Path(__file__).parents[2]
 LAYERS = 10  # more than the eight graphs of one function that torch keeps
 
 
@@ -101,3 +106,12 @@ def test_a_model_in_fp8_keeps_its_weights_their_names_and_what_it_computes_witho
     with torch.no_grad():
         assert torch.equal(fp8.eval()(ids), plain.eval()(ids))
         assert not torch.equal(fp8.train()(ids), plain.train()(ids))
+
+
+def test_what_fp8_needs_is_asked_for_at_once():
+    overrides = ["float8={recipe_name: tensorwise}", "compile_config=null", "precision=fp32", "model.d_model=2568",
+                 "model.n_heads=8"]  # fmt: skip
+    with pytest.raises(UserError) as refused:
+        load_configuration(str(ROOT / "yamls" / "biomedlm.yaml"), overrides, Training)
+    for fault in ("compile_config={}", "amp_bf16, which is fp32", "multiples of 16", "a100_40gb has no FP8"):
+        assert fault in str(refused.value)
