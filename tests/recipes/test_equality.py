@@ -79,16 +79,18 @@ def test_the_size_of_the_microbatch_changes_nothing_but_rounding(new_run):
     assert losses[2] == pytest.approx(losses[0], rel=1e-5)
 
 
-def test_recomputed_activations_change_no_bit_with_dropout_on(new_run):
-    plain, all_blocks, every_second = new_run("plain"), new_run("all"), new_run("second")
-    alone = ["save_folder=null", "autoresume=false"]
+@pytest.mark.parametrize("ranks", [1, 2])  # as it is, and sharded
+def test_recomputed_activations_change_no_bit_with_dropout_on(new_run, ranks):
     recompute = "fsdp_config.activation_checkpointing=true"
-    plain.train(2, *alone)
-    all_blocks.train(2, *alone, recompute)
-    every_second.train(2, *alone, recompute, "fsdp_config.activation_checkpointing_interval=2")
-    assert len(set(plain.losses())) == BATCHES
-    assert all_blocks.losses() == plain.losses()
-    assert every_second.losses() == plain.losses()
+    ways = {"plain": [], "all": [recompute], "second": [recompute, "fsdp_config.activation_checkpointing_interval=2"]}
+    losses = {}
+    for name, changes in ways.items():
+        run = new_run(name)
+        run.train(ranks, "save_folder=null", "autoresume=false", *changes)
+        losses[name] = run.losses()
+    assert len(set(losses["plain"])) == BATCHES
+    assert losses["all"] == losses["plain"]
+    assert losses["second"] == losses["plain"]
 
 
 def test_a_compiled_sharded_run_trains_as_an_eager_one_and_resumes(new_run):
