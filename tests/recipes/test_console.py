@@ -35,7 +35,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> str:
     screen = Screen(terminal)
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 24)))
-    console = Console(286_103, 2, one_line=True)
+    console = Console(286_103, 286_103 * 1_048_576, 2, one_line=True)
     console.fit_start(at(0), None)  # type: ignore[arg-type]
     console.log_metrics(METRICS)
     for batch in (1, 2, 3, 286_103):
