@@ -344,13 +344,12 @@ def _require_same_run(what: str, remedy: str, manifest: dict[str, Any], config: 
 
 
 def _tell_other_batch_sizes(what: str, manifest: dict[str, Any], config: Training, found: Findings) -> None:
-    """They may change, as for a larger batch from there on, but the length of the run is reckoned from its beginning."""
-    if "token" not in manifest or not config.train_loader.drop_last:
-        return
-    here = batch_sizes(config).samples(manifest["batch"]) * config.max_seq_len
-    if here != manifest["token"]:
+    """They may change, as for a larger batch from there on, but the length of a run is reckoned from its beginning."""
+    batch, there = manifest.get("batch", 0), manifest.get("token", 0)
+    here = batch_sizes(config).samples(batch) * config.max_seq_len
+    if there not in (0, here) and config.train_loader.drop_last:
         found.warnings.append(
-            f"{what}: {manifest['batch']:,} batches had {manifest['token']:,} tokens there, and would have {here:,} here "
+            f"{what}: {batch:,} batches had {there:,} tokens there, and would have {here:,} here "
             "(global_train_batch_size, batch_size_warmup): the run will not have as many batches as it is said to"
         )
 
