@@ -61,7 +61,7 @@ def _tokens(config: Training, found: Findings) -> list[str]:
     assert found.model is not None
     lines = ["training"]
     for samples, batches, size in batch_sizes(config).stages():
-        begin = f" from batch {batches:,} on, {samples * config.max_seq_len:,} tokens" if batches else ""
+        begin = f" after batch {batches:,} ({samples * config.max_seq_len:,} tokens)" if batches else ""
         lines.append(_row("tokens a batch", f"{size * config.max_seq_len:,}{begin}"))
     if found.batches is not None:
         tokens = batch_sizes(config).samples(found.batches) * config.max_seq_len
