@@ -1,6 +1,7 @@
 """From the configuration to Composer's objects: one plain function each."""
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from model.composer_gpt import ComposerGPT, collate, token_count
 from model.config import GPTConfig
 from model.gpt import GPT
 from recipes import parallel, schema
+from recipes.callbacks.batch_size_warmup import BatchSizeWarmup, GrowingLoader
 from recipes.callbacks.clip_grad_norm import ClipGradNorm
 from recipes.callbacks.console import Console
 from recipes.callbacks.loader_wait import LoaderWait, TimedLoader
@@ -31,7 +33,7 @@ from recipes.microbatch import set_microbatch
 from recipes.schedules import WarmupStableDecay
 from recipes.schema import Training
 from recipes.shard_cache import alone_on_this_machine
-from recipes.times import in_unit_of_run, parse_time
+from recipes.times import batch_sizes, in_unit_of_run, parse_time
 from recipes.together import together
 from recipes.validation import ReshardAfterValidation
 
@@ -57,17 +59,24 @@ def build_model(config: Training, shape: GPTConfig, end_of_text: int | None = No
 def build_train_data(config: Training) -> DataSpec:
     """The packed sequences, streamed and shuffled, as batches of this rank."""
     loader = config.train_loader
-    batch_size = config.global_train_batch_size // dist.get_world_size()
+    sizes = batch_sizes(config)
+    batch_size = sizes.first // dist.get_world_size()
+    to_the_full = sizes.full // sizes.first  # so many of the first batches are one of the last
     settings = loader.dataset.model_dump(exclude={"streams"})
     if loader.dataset.streams is not None:
         settings["streams"] = [Stream(**stream.model_dump()) for stream in loader.dataset.streams.values()]
+    settings["predownload"] = loader.dataset.predownload or 8 * to_the_full * batch_size  # as Streaming: 8 batches
     with ExitStack() as node:
         together(lambda: node.enter_context(alone_on_this_machine()) if dist.get_local_rank() == 0 else None)
         dataset = StreamingDataset(batch_size=batch_size, **settings)
     workers: dict[str, Any] = {}
     if loader.num_workers > 0:
-        workers = {"prefetch_factor": loader.prefetch_factor, "persistent_workers": loader.persistent_workers}
-    dataloader = TimedLoader(
+        workers = {
+            "prefetch_factor": loader.prefetch_factor * to_the_full,
+            "persistent_workers": loader.persistent_workers,
+        }
+    kind = TimedLoader if config.batch_size_warmup is None else partial(GrowingLoader, sizes)
+    dataloader = kind(
         dataset,
         batch_size=batch_size,
         collate_fn=collate,
@@ -143,6 +152,8 @@ def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path, samples
     callbacks: list[Callback] = []
     if config.algorithms.gradient_clipping is not None:
         callbacks.append(ClipGradNorm(config.algorithms.gradient_clipping.clipping_threshold))
+    if config.batch_size_warmup is not None:
+        callbacks.append(BatchSizeWarmup())
     if wanted.speed_monitor is not None:
         callbacks.append(SpeedMonitor(**wanted.speed_monitor.model_dump()))
     if wanted.lr_monitor is not None:
@@ -227,9 +238,10 @@ def build_trainer(
 
 def build_loggers(config: Training, total_batches: int | None) -> list[LoggerDestination]:
     """Our two, and the trackers that are asked for."""
+    total_tokens = batch_sizes(config).samples(total_batches) * config.max_seq_len if total_batches else None
     loggers: list[LoggerDestination] = [
         MetricsLog(Path(config.run_folder) / "metrics.jsonl"),
-        Console(total_batches, parse_time(config.console_log_interval)[0], config.progress_bar),
+        Console(total_batches, total_tokens, parse_time(config.console_log_interval)[0], config.progress_bar),
     ]
     if config.loggers.wandb is not None:
         loggers.append(WandBLogger(**config.loggers.wandb.model_dump()))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from recipes.schema import DATASET, WEIGHTS, CosineWithWarmup, Training, WarmupStableDecay
-from recipes.times import parse_time, part_of_run
+from recipes.times import batch_sizes, duration_in_batches, parse_fraction, parse_time, part_of_run
 
 Faults = Iterable[tuple[str, str]]  # (key, what is wrong)
 
@@ -79,14 +79,50 @@ def _float8_has_its_conditions(c: Training) -> Faults:
         yield "float8", f"hardware.gpu {c.hardware.gpu} has no FP8; set float8=null"
 
 
-def _microbatch_fits(c: Training) -> Faults:
-    if c.device_train_microbatch_size == "auto":
+def _batch_grows_to_its_size(c: Training) -> Faults:
+    if c.batch_size_warmup is None:
         return
-    if c.global_train_batch_size % c.device_train_microbatch_size:
-        yield (
-            "device_train_microbatch_size",
-            f"{c.device_train_microbatch_size} does not divide global_train_batch_size {c.global_train_batch_size}",
-        )
+    key, sizes = "batch_size_warmup.double_at", batch_sizes(c)
+    if sizes.full % 2 ** len(sizes.double_at):
+        yield key, f"{len(sizes.double_at)} doublings do not lead to global_train_batch_size {sizes.full}"
+        return
+    if sorted(set(sizes.double_at)) != list(sizes.double_at):
+        yield key, "must ascend, each later than the one before"
+        return
+    batches = duration_in_batches(c.max_duration, c, None)
+    if batches is not None and sizes.at(sizes.samples(batches - 1)) < sizes.full:
+        yield key, f"the batch is not full before the end, max_duration {c.max_duration}"
+    if not c.train_loader.drop_last:
+        yield "train_loader.drop_last", "must be true with batch_size_warmup, which counts whole batches"
+
+
+def _growing_batches_are_no_unit(c: Training) -> Faults:
+    """Composer reckons an epoch as a number of batches, and what lies in a batch is not the same all along."""
+    if c.batch_size_warmup is None:
+        return
+    unit = parse_time(c.max_duration)[1]
+    if unit == "ep":
+        yield "max_duration", "must be in tok, sp or ba with batch_size_warmup: its epochs differ in their batches"
+        return
+    for key, time in c.scheduler:
+        if key.startswith("t_") and parse_fraction(time) is None:
+            units = {unit, parse_time(time)[1]}
+            if "ba" in units and len(units) > 1:
+                yield (
+                    f"scheduler.{key}",
+                    f"{time} cannot be compared with max_duration {c.max_duration} while the batch grows "
+                    "(batch_size_warmup); give both in tok or sp, or both in ba",
+                )
+
+
+def _microbatch_fits(c: Training) -> Faults:
+    size, sizes = c.device_train_microbatch_size, batch_sizes(c)
+    if size == "auto":
+        return
+    if sizes.full % size:
+        yield "device_train_microbatch_size", f"{size} does not divide global_train_batch_size {sizes.full}"
+    elif sizes.full % 2 ** len(sizes.double_at) == 0 and sizes.first % size:
+        yield "device_train_microbatch_size", f"{size} does not divide the first batch of {sizes.first} sequences"
 
 
 def _data_has_one_place(c: Training) -> Faults:
@@ -167,6 +203,8 @@ CROSS_CHECKS: list[Callable[[Any], Faults]] = [
     _sharding_is_whole,
     _documents_have_a_kernel,
     _float8_has_its_conditions,
+    _batch_grows_to_its_size,
+    _growing_batches_are_no_unit,
     _microbatch_fits,
     _data_has_one_place,
     _streams_are_weighed_alike,

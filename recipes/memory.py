@@ -2,6 +2,7 @@
 
 from model.config import GPTConfig
 from recipes.schema import Training
+from recipes.times import batch_sizes
 
 GIB = 2**30
 # What may be used of a GPU's memory: the rest is for its context, communication and fragments.
@@ -48,7 +49,7 @@ def memory_by_part(config: Training, model: GPTConfig, world_size: int, microbat
 
 def largest_microbatch(config: Training, model: GPTConfig, world_size: int, gpu_bytes: float) -> int | None:
     """The largest divisor of a rank's sequences whose step is estimated to fit; None when not even one sequence is."""
-    each = config.global_train_batch_size // world_size
+    each = batch_sizes(config).first // world_size
     fitting = [
         size for size in divisors(each)
         if sum(memory_by_part(config, model, world_size, size).values()) <= USABLE * gpu_bytes

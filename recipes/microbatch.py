@@ -15,6 +15,7 @@ from base.progress import say
 from model.config import GPTConfig
 from recipes.memory import GIB, USABLE, divisors, largest_microbatch
 from recipes.schema import Training
+from recipes.times import batch_sizes
 
 
 def set_microbatch(trainer: Trainer, config: Training, model: GPTConfig) -> None:
@@ -26,7 +27,7 @@ def set_microbatch(trainer: Trainer, config: Training, model: GPTConfig) -> None
     gpu_bytes = min(dist.all_gather_object(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory))
     one, two = (max(dist.all_gather_object(_peak_bytes(trainer, model, size))) for size in (1, 2))
     moments = 0 if trainer.state.optimizers[0].state else _moments_bytes(trainer)  # the first step makes them
-    each = config.global_train_batch_size // dist.get_world_size()
+    each = batch_sizes(config).first // dist.get_world_size()
     size = largest_that_fits(each, USABLE * gpu_bytes - moments, one, two)
     if size is None:
         raise UserError(

@@ -19,7 +19,7 @@ from model.checkpoint import MANIFEST, Checkpoint, DamagedCheckpoint, list_check
 from model.config import END_OF_TEXT, GPTConfig
 from recipes.cross_checks import schedule_faults
 from recipes.schema import DATASET, Dataset, EvalDataset, Stream, Training, WarmupStableDecay
-from recipes.times import duration_in_batches, part_of_run
+from recipes.times import batch_sizes, duration_in_batches, parse_time, part_of_run
 
 NEW_FOLDER = "choose another run_name or folder to begin anew"
 Look = Callable[[Training, int, "Findings"], None]
@@ -232,7 +232,8 @@ def _batches(config: Training, world_size: int, found: Findings) -> None:
 
 
 def _ranks(config: Training, world_size: int, found: Findings) -> None:
-    total, micro = config.global_train_batch_size, config.device_train_microbatch_size
+    sizes, micro = batch_sizes(config), config.device_train_microbatch_size
+    total = sizes.full
     degree = config.fsdp_config.data_parallel_shard_degree
     if degree is not None and world_size % degree:
         found.faults.append(
@@ -244,10 +245,17 @@ def _ranks(config: Training, world_size: int, found: Findings) -> None:
             f"{max(total - total % world_size, world_size)} and {(total // world_size + 1) * world_size} are"
         )
         return
-    each = total // world_size
-    if micro != "auto" and each % micro:
+    if sizes.first % world_size:
         found.faults.append(
-            f"device_train_microbatch_size: {micro} does not divide the {each} sequences of each of {world_size} ranks"
+            f"batch_size_warmup: the first batch of {sizes.first} sequences is not divisible by the {world_size} "
+            "ranks; take fewer of double_at"
+        )
+        return
+    each = sizes.first // world_size
+    if micro != "auto" and each % micro:
+        of = "the first batch's" if sizes.double_at else "the"
+        found.faults.append(
+            f"device_train_microbatch_size: {micro} does not divide {of} {each} sequences of each of {world_size} ranks"
         )
 
 
@@ -334,6 +342,18 @@ def _require_same_run(what: str, remedy: str, manifest: dict[str, Any], config: 
         if (set(there) != set(value)) if name == "no_weight_decay" else (there != value):
             found.faults.append(f"{what} was trained with optimizer.{name} {there}, here it is {value}; give the same")
     _require_same_decay(what, manifest, config, found)
+    _tell_other_batch_sizes(what, manifest, config, found)
+
+
+def _tell_other_batch_sizes(what: str, manifest: dict[str, Any], config: Training, found: Findings) -> None:
+    """They may change, as for a larger batch from there on, but the length of a run is reckoned from its beginning."""
+    batch, there = manifest.get("batch", 0), manifest.get("token", 0)
+    here = batch_sizes(config).samples(batch) * config.max_seq_len
+    if there not in (0, here) and config.train_loader.drop_last:
+        found.warnings.append(
+            f"{what}: {batch:,} batches had {there:,} tokens there, and would have {here:,} here "
+            "(global_train_batch_size, batch_size_warmup): the run will not have as many batches as it is said to"
+        )
 
 
 def _require_same_decay(what: str, manifest: dict[str, Any], config: Training, found: Findings) -> None:
@@ -358,7 +378,13 @@ def _decay(config: Training, found: Findings) -> tuple[int, int] | None:
         return None
     end = duration_in_batches(config.max_duration, config, found.samples)
     decay = part_of_run(config.scheduler.t_decay, config, found.samples)
-    return (math.ceil(round(end * (1 - decay), 6)), end) if end is not None and decay is not None else None
+    if end is None or decay is None:
+        return None
+    value, unit = parse_time(config.max_duration)
+    if unit == "ep":
+        value, unit = end, "ba"
+    begin = duration_in_batches(f"{math.ceil(round(value * (1 - decay), 6))}{unit}", config, found.samples)
+    return (begin, end) if begin is not None else None
 
 
 def _write_probe(config: Training, world_size: int, found: Findings) -> None:

@@ -7,6 +7,7 @@ from model.config import GPTConfig
 from recipes.memory import GIB, USABLE, largest_microbatch, memory_by_part
 from recipes.preflight import Findings
 from recipes.schema import DATASET, WEIGHTS, Hardware, Training
+from recipes.times import batch_sizes
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,12 @@ def _model(model: GPTConfig) -> list[str]:
 
 def _tokens(config: Training, found: Findings) -> list[str]:
     assert found.model is not None
-    lines = ["training", _row("tokens a batch", f"{config.tokens_per_batch:,}")]
+    lines = ["training"]
+    for samples, batches, size in batch_sizes(config).stages():
+        begin = f" after batch {batches:,} ({samples * config.max_seq_len:,} tokens)" if batches else ""
+        lines.append(_row("tokens a batch", f"{size * config.max_seq_len:,}{begin}"))
     if found.batches is not None:
-        tokens = found.batches * config.tokens_per_batch
+        tokens = batch_sizes(config).samples(found.batches) * config.max_seq_len
         lines.append(_row("batches", f"{found.batches:,}"))
         lines.append(_row("tokens", f"{tokens:,}"))
         if found.samples:
@@ -99,7 +103,7 @@ def _time_and_cost(config: Training, found: Findings) -> list[str]:
     hardware: Hardware = config.hardware
     gpu = GPUS[hardware.gpu]
     rate = gpu.mfu * gpu.bf16_flops / found.model.flops_per_token()
-    seconds = found.batches * config.tokens_per_batch / (rate * hardware.count)
+    seconds = batch_sizes(config).samples(found.batches) * config.max_seq_len / (rate * hardware.count)
     hours = seconds / 3600 * hardware.count
     lines = [
         f"expected on {hardware.count} x {hardware.gpu} (at the {gpu.mfu:.1%} MFU of {gpu.source})",

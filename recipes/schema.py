@@ -37,6 +37,14 @@ def _not_none(number: int) -> int:
     return number
 
 
+def _time_in_data(text: str) -> str:
+    value, unit = parse_time(text)
+    if unit not in ("tok", "sp") or value == 0:
+        raise ValueError(f"must be in tok or sp, and more than 0; it is {text!r}")
+    return text
+
+
+TimeInData = Annotated[str, AfterValidator(_time_in_data)]
 TimeInSchedule = Annotated[str, AfterValidator(_time_in_schedule)]
 Interval = Annotated[str, AfterValidator(_interval)]
 Positive = Annotated[int, Field(gt=0)]
@@ -176,6 +184,15 @@ class WarmupStableDecay(Section):
     t_decay: TimeInSchedule = "0.2dur"
     form: Literal["1-sqrt", "linear"] = "1-sqrt"
     alpha_f: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class BatchSizeWarmup(Section):
+    """Smaller batches at first, cut out of the same order of sequences; see recipes.batch_size.
+
+    The first has ``global_train_batch_size`` / 2 to the number of ``double_at``; each of these doubles it.
+    """
+
+    double_at: Annotated[list[TimeInData], Field(min_length=1)]
 
 
 class GradientClipping(Section):
@@ -325,6 +342,7 @@ class Training(Schema):
     algorithms: Algorithms = Algorithms()
     max_duration: Interval
     global_train_batch_size: Positive
+    batch_size_warmup: BatchSizeWarmup | None = None
     device_train_microbatch_size: Positive | Literal["auto"]
     precision: Literal["fp32", "amp_bf16"] = "amp_bf16"
     fsdp_config: FSDP = FSDP()

@@ -3,6 +3,8 @@
 import re
 from typing import TYPE_CHECKING
 
+from recipes.batch_size import BatchSizes
+
 if TYPE_CHECKING:
     from recipes.schema import Training
 
@@ -24,15 +26,23 @@ def parse_fraction(text: str) -> float | None:
     return float(match[1]) if match else None
 
 
+def batch_sizes(config: "Training") -> BatchSizes:
+    """How many sequences each batch holds; ``batch_size_warmup`` is in tokens or sequences."""
+    warmup = config.batch_size_warmup
+    times = [parse_time(time) for time in warmup.double_at] if warmup is not None else []
+    samples = (value if unit == "sp" else -(-value // config.max_seq_len) for value, unit in times)
+    return BatchSizes(config.global_train_batch_size, tuple(samples))
+
+
 def duration_in_batches(time: str, config: "Training", samples_per_epoch: int | None) -> int | None:
     """A time in batches; None when it needs the size of the dataset (``ep``) and that is not known, or for ``sec``."""
     value, unit = parse_time(time)
     if unit == "ba":
         return value
     if unit == "tok":
-        return -(-value // config.tokens_per_batch)
+        return batch_sizes(config).batches(-(-value // config.max_seq_len))
     if unit == "sp":
-        return -(-value // config.global_train_batch_size)
+        return batch_sizes(config).batches(value)
     if unit == "ep" and samples_per_epoch is not None:
         return value * (samples_per_epoch // config.global_train_batch_size)
     return None

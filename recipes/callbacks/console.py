@@ -21,12 +21,13 @@ class Console(LoggerDestination):
 
     Args:
         total_batches: length of the run, or None when it is not known.
+        total_tokens: the same in tokens; by these the time left is estimated, for not all batches need be alike.
         interval: batches between two log lines where there is no terminal, or ``one_line`` is off.
         one_line: on a terminal, rewrite one line instead of adding lines.
     """
 
-    def __init__(self, total_batches: int | None, interval: int, one_line: bool):
-        self.total, self.interval = total_batches, interval
+    def __init__(self, total_batches: int | None, total_tokens: int | None, interval: int, one_line: bool):
+        self.total, self.total_tokens, self.interval = total_batches, total_tokens, interval
         self.rewrite = one_line and sys.stderr.isatty()
         self.latest: dict[str, Any] = {}
         self.scores: dict[str, Any] = {}
@@ -97,8 +98,8 @@ class Console(LoggerDestination):
                 parts.append(f"{label} {value:.3g}")
         parts.append(f"{count((token - self.start_token) / seconds)} tok/s")
         parts += self._watched()
-        if self.total and batch > self.start_batch:
-            parts.append(f"{duration((self.total - batch) * seconds / (batch - self.start_batch))} left")
+        if self.total_tokens and token > self.start_token:
+            parts.append(f"{duration((self.total_tokens - token) * seconds / (token - self.start_token))} left")
         return "  ".join(parts)
 
     def _watched(self) -> list[str]:

@@ -35,7 +35,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> str:
     screen = Screen(terminal)
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 24)))
-    console = Console(286_103, 2, one_line=True)
+    console = Console(286_103, 286_103 * 1_048_576, 2, one_line=True)
     console.fit_start(at(0), None)  # type: ignore[arg-type]
     console.log_metrics(METRICS)
     for batch in (1, 2, 3, 286_103):
@@ -63,3 +63,13 @@ def test_memory_loader_wait_and_a_slow_rank_are_shown_when_they_are_known(monkey
     assert "71.2 GB  loader 2.1 ms  rank 93 is 25 % slower" in line
     monkeypatch.setitem(globals(), "METRICS", METRICS | {"time/step_alone_max": 1.04})
     assert "slower" not in shown(monkeypatch, terminal=False)
+
+
+def test_the_time_left_is_that_of_the_tokens_left_for_not_all_batches_are_alike(monkeypatch):
+    """After 20 of 34 batches and 3 of 9 tokens, in 60 seconds."""
+    seconds = iter((1000.0, 1060.0))
+    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("sys.stderr", Screen(terminal=False))
+    console = Console(34, 9 * 1_048_576, 1, one_line=False)
+    console.fit_start(at(0), None)  # type: ignore[arg-type]
+    assert console._line(20, 3 * 1_048_576).endswith("2m00s left")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -24,20 +25,21 @@ IN_ORDER = [f"global_train_batch_size={BATCH}", "train_loader.dataset.shuffle=fa
 HYBRID = ["fsdp_config.sharding_strategy=HYBRID_SHARD", "fsdp_config.data_parallel_shard_degree=2"]
 
 
-def bare_loop(run, shape: GPTConfig) -> tuple[list[float], list[float]]:
+def bare_loop(run, shape: GPTConfig, sizes: Sequence[int] = [BATCH] * BATCHES) -> tuple[list[float], list[float]]:
     """Losses and gradient norms of a plain PyTorch loop over the same samples in the same order."""
     dataset = StreamingDataset(local=str(run.folder / "mds" / "train"), batch_size=1)
     settings = json.loads((run.folder / "run.yaml").read_text())["optimizer"]
     model = ComposerGPT(GPT(shape), SEED)
     optimizer = build.build_optimizer(DecoupledAdamW(**settings), model)
-    an_epoch = len(dataset) // BATCH
     losses, norms = [], []
-    for batch in range(BATCHES):
+    end = 0
+    for batch, size in enumerate(sizes):
         done = max(batch - 1, 0)  # Composer steps its schedulers before it counts the batch
         cosine = 0.1 + 0.9 * (1 + math.cos(math.pi * (done - 2) / (BATCHES - 2))) / 2
         optimizer.param_groups[0]["lr"] = settings["lr"] * (done / 2 if done < 2 else cosine)
-        first = batch % an_epoch * BATCH
-        loss = model(collate([dataset[number] for number in range(first, first + BATCH)]))
+        first = end if end + size <= len(dataset) else 0
+        end = first + size
+        loss = model(collate([dataset[number] for number in range(first, end)]))
         loss.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item())
         optimizer.step()
@@ -64,6 +66,20 @@ def test_one_rank_two_sharded_four_hybrid_and_a_bare_loop_are_one_training(new_r
         file.unlink()
     assert "resumed at batch 10" in hybrid.train(2, *NO_DROPOUT, *IN_ORDER, "device_train_microbatch_size=2")
     assert hybrid.losses() == pytest.approx(losses, rel=1e-5)
+
+
+def test_a_growing_batch_is_a_bare_loop_over_ever_more_samples_on_one_rank_and_on_two(new_run):
+    """Full at 44 of the 50 samples of an epoch: the first full batch is that of the next."""
+    sizes = [2] * 2 + [4] * 10 + [BATCH] * (BATCHES - 12)
+    runs = {ranks: new_run(str(ranks), batch_size_warmup={"double_at": ["4sp", "44sp"]}) for ranks in (1, 2)}
+    for ranks, run in runs.items():
+        run.train(ranks, *NO_DROPOUT, *IN_ORDER, "device_train_microbatch_size=1")
+    losses, norms = bare_loop(runs[1], GPTConfig(**runs[1].manifest("ep2-ba20")["model"]), sizes)
+    assert losses[-1] < losses[0] - 0.05
+    for run in runs.values():
+        assert run.losses() == pytest.approx(losses, rel=1e-5)
+        assert series(run.metrics(), NORM)[1] == pytest.approx(norms, rel=1e-3)
+        assert series(run.metrics(), "trainer/global_train_batch_size")[1] == sizes
 
 
 def test_the_size_of_the_microbatch_changes_nothing_but_rounding(new_run):
