@@ -14,7 +14,7 @@ from base.progress import say
 from recipes import build, parallel
 from recipes.callbacks.random_state import RestoreRandomState
 from recipes.preflight import Findings
-from recipes.resume import fetch_given, fetch_newest
+from recipes.resume import fetch_given, fetch_newest, go_on_in_the_data
 from recipes.schema import Training
 from recipes.shard_cache import claim_caches, require_space
 from recipes.together import together
@@ -56,6 +56,7 @@ def pretrain(config: Training, found: Findings) -> None:
         build_evaluator(config, tokenizer), resume_from,
     )  # fmt: skip
     if resume_from is not None:
+        go_on_in_the_data(trainer.state.timestamp, trainer.state.dataloader.dataset)
         restore_random_state.saved, trainer._rng_state = trainer._rng_state, None
         dist.barrier()
         if first_on_node:

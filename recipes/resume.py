@@ -1,10 +1,12 @@
-"""Finding the checkpoint to go on from, agreed by all ranks and checked on every node: the newest, or a given one."""
+"""Going on from a checkpoint: the newest or a given one, agreed by all ranks and checked on every node."""
 
 import shutil
 from functools import partial
 from pathlib import Path
 
+from composer import Timestamp
 from composer.utils import dist
+from streaming import StreamingDataset
 
 from base.errors import UserError
 from base.progress import say
@@ -48,6 +50,16 @@ def fetch_given(location: str, into: Path) -> Path:
 
     together(fetch_once_a_node)
     return into
+
+
+def go_on_in_the_data(timestamp: Timestamp, dataset: StreamingDataset) -> None:
+    """Begin the epoch that is due, when the checkpoint was written between two.
+
+    Composer 0.32.1 takes the place from its own count, which is in the new epoch by then, and the epoch from Streaming,
+    which is still in the old one: all of it would be trained once more.
+    """
+    if timestamp.batch_in_epoch == 0:
+        dataset.load_state_dict(dataset.state_dict(0, from_beginning=True) | {"epoch": timestamp.epoch.value})
 
 
 def _leads() -> bool:

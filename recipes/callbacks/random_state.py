@@ -9,8 +9,9 @@ from composer.utils import reproducibility
 class RestoreRandomState(Callback):
     """Put the checkpoint's random state back where the uninterrupted run had it.
 
-    That is before the first batch after a resume within an epoch, or before the first epoch that starts after a
-    resume at an epoch's end: what draws random numbers in between (a loader's iterator) draws them again.
+    That is before the first batch after the resume. Where an epoch begins in between, it is before that epoch: an
+    iterator of the loader draws a number when it is made, as it did then. The iterator of persistent workers is made
+    once a run, and in the uninterrupted one that was long before.
 
     ``saved`` is Composer's list with one state a rank; the caller sets it once the Trainer has loaded a checkpoint.
     """
@@ -19,7 +20,8 @@ class RestoreRandomState(Callback):
         self.saved: list[dict[str, Any]] | None = None
 
     def epoch_start(self, state: State, logger: Logger) -> None:
-        self._restore()
+        if not state.dataloader.persistent_workers:
+            self._restore()
 
     def batch_start(self, state: State, logger: Logger) -> None:
         self._restore()

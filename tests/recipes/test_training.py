@@ -34,6 +34,16 @@ def test_a_killed_run_resumes_bit_for_bit_within_an_epoch_and_at_its_end(new_run
     assert {"__0_0.distcp", "__1_0.distcp", ".metadata", "tokenizer.json"} <= set(manifest["files"])
 
 
+def test_a_checkpoint_between_two_epochs_is_gone_on_from_in_the_second(new_run):
+    run = new_run("between", save_interval="1ep")
+    run.train(2)
+    losses = run.losses()
+    assert [found.batch for found in list_checkpoints(str(run.checkpoints))] == [12, 20]
+    (run.checkpoints / "ep1-ba20" / "manifest.json").unlink()
+    assert "resumed at batch 12" in run.train(2)
+    assert run.losses() == losses
+
+
 def test_one_rank_and_two_ranks_give_the_same_losses_and_a_damaged_checkpoint_is_left_out(new_run):
     one, two = new_run("one"), new_run("two")
     one.train(1, *NO_DROPOUT)
