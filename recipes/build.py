@@ -224,5 +224,6 @@ def build_loggers(config: Training, total_batches: int | None) -> list[LoggerDes
     if config.loggers.tensorboard is not None:
         loggers.append(TensorboardLogger(**config.loggers.tensorboard.model_dump()))
     if config.loggers.mlflow is not None:
-        loggers.append(MLFlowLogger(**config.loggers.mlflow.model_dump()))
+        # By default a value that has not changed, such as the same score again, is left out for 100 batches.
+        loggers.append(MLFlowLogger(**config.loggers.mlflow.model_dump(), log_duplicated_metric_every_n_steps=1))
     return loggers
