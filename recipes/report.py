@@ -72,8 +72,8 @@ def write_report(path: Path, summary: dict[str, Any], whole_metrics: Path, resum
         ),
         _figure(
             _step_plot(whole),
-            "Seconds from one batch to the next, with what lay between (validation, scores, saves); those in which the "
-            "slowest rank did not wait for others, a mean; and the wait for the loader.",
+            "Seconds from one batch to the next, with what lay between (validation, scores, saves); without the wait "
+            "for other ranks, those of the slowest rank; and the wait for the loader.",
         ),
         _figure(
             _lines(whole, RATE, "tokens a second and rank"),
