@@ -30,6 +30,7 @@ from data_prep.select import stage as select
 from data_prep.shards import stage as shards
 from data_prep.stage import Job, Stage, digest, publish, remove_unfinished, sizes, unsent
 from data_prep.tokenizer import stage as tokenizer
+from data_prep.tokenizer.ready import load_ready
 from data_prep.verify import stage as verify
 
 STAGES = {
@@ -59,6 +60,8 @@ def run(yaml: str, arguments: Sequence[str]) -> None:
         return
     with _alone_in(work), _telling_of_full_disks(work):
         storage.require_writable(configuration.out)
+        if configuration.tokenizer.name is not None:
+            load_ready(configuration.tokenizer.name)  # hours before it is needed: it may not be fit
         local.mkdir(parents=True, exist_ok=True)
         with started(configuration.executor, settings, work, [work, local], local_inputs(configuration)) as executor:
             job = Job(configuration, work, local, configuration.out, executor)

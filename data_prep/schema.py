@@ -138,6 +138,7 @@ class Select(Section):
 
 
 class Tokenizer(Section):
+    name: Name | None = None
     vocab_size: Annotated[int, Field(ge=258, le=65536)] = 28896
     min_frequency: Positive = 2
     train_on: Annotated[list[Literal["pubmed", "pmc"]], Field(min_length=1)] = ["pubmed"]
@@ -146,6 +147,10 @@ class Tokenizer(Section):
     compare_with: dict[str, str] = {}
     terms: Name | None = None
     curve: list[Annotated[int, Field(ge=258, le=65536)]] = []
+
+
+# What a ready tokenizer has no use for.
+TRAINING = ("vocab_size", "min_frequency", "train_on", "max_training_bytes", "seed", "curve")
 
 
 class Shards(Section):
@@ -183,6 +188,7 @@ class DataConfiguration(Schema):
             _some_input,
             _mirror_folders,
             _tokenizer_has_text,
+            _ready_is_not_trained,
             _work_is_local,
             _schemes,
             _ranks,
@@ -209,8 +215,19 @@ def _mirror_folders(configuration: DataConfiguration) -> Iterable[tuple[str, str
 
 def _tokenizer_has_text(configuration: DataConfiguration) -> Iterable[tuple[str, str]]:
     given = [name for name in ("pubmed", "pmc") if getattr(configuration, name) is not None]
-    if given and not set(given) & set(configuration.tokenizer.train_on):
+    if configuration.tokenizer.name is None and given and not set(given) & set(configuration.tokenizer.train_on):
         yield "tokenizer.train_on", f"names none of the inputs that are given: {', '.join(given)}"
+
+
+def _ready_is_not_trained(configuration: DataConfiguration) -> Iterable[tuple[str, str]]:
+    tokenizer = configuration.tokenizer
+    for key in TRAINING if tokenizer.name is not None else ():
+        if key in tokenizer.model_fields_set:
+            yield (
+                f"tokenizer.{key}",
+                "is for training a tokenizer, but tokenizer.name names a ready one: leave one of them out; as an "
+                "argument, 'tokenizer={name: FOLDER}' takes the place of the whole section",
+            )
 
 
 def _work_is_local(configuration: DataConfiguration) -> Iterable[tuple[str, str]]:

@@ -238,15 +238,15 @@ def build_trainer(
 
 def build_loggers(config: Training, total_batches: int | None) -> list[LoggerDestination]:
     """Our two, and the trackers that are asked for."""
-    total_tokens = batch_sizes(config).samples(total_batches) * config.max_seq_len if total_batches else None
     loggers: list[LoggerDestination] = [
         MetricsLog(Path(config.run_folder) / "metrics.jsonl"),
-        Console(total_batches, total_tokens, parse_time(config.console_log_interval)[0], config.progress_bar),
+        Console(total_batches, parse_time(config.console_log_interval)[0], config.progress_bar),
     ]
     if config.loggers.wandb is not None:
         loggers.append(WandBLogger(**config.loggers.wandb.model_dump()))
     if config.loggers.tensorboard is not None:
         loggers.append(TensorboardLogger(**config.loggers.tensorboard.model_dump()))
     if config.loggers.mlflow is not None:
-        loggers.append(MLFlowLogger(**config.loggers.mlflow.model_dump()))
+        # By default a value that has not changed, such as the same score again, is left out for 100 batches.
+        loggers.append(MLFlowLogger(**config.loggers.mlflow.model_dump(), log_duplicated_metric_every_n_steps=1))
     return loggers

@@ -12,7 +12,7 @@ from recipes.metrics import read_metrics, series
 INK, BLUE, RED, GREEN, GREY = "#1f2933", "#2563a8", "#c2410c", "#2f7d4f", "#9aa5b1"
 LOSS, NORM = "loss/train/total", "l2_norm/grad/global"
 VALIDATION, BITS = "metrics/eval/LanguageCrossEntropy", "metrics/eval/BitsPerByte"
-STEP, WAIT = "time/step", "time/loader_wait"
+STEP, ALONE, WAIT = "time/step", "time/step_alone_max", "time/loader_wait"
 RATE = "throughput/device/tokens_per_sec"
 
 PAGE = """<!doctype html>
@@ -72,10 +72,12 @@ def write_report(path: Path, summary: dict[str, Any], whole_metrics: Path, resum
         ),
         _figure(
             _step_plot(whole),
-            "Seconds from one batch to the next, saves and scores included, and the wait for the loader.",
+            "Seconds from one batch to the next, with what lay between (validation, scores, saves); without the wait "
+            "for other ranks, those of the slowest rank; and the wait for the loader.",
         ),
         _figure(
-            _lines(whole, RATE, "tokens a second and rank"), "Throughput of each of the ranks, without evaluations."
+            _lines(whole, RATE, "tokens a second and rank"),
+            "Throughput of each of the ranks, a mean over some batches; scores and saves count, validation does not.",
         ),
         "</div>",
         "<h2>Data</h2>",
@@ -219,6 +221,7 @@ def _step_plot(batches: dict[int, Any]) -> str:
     """On a logarithmic axis: a loader that keeps up is waited for a thousandth of a step."""
     figure, axes = _axes()
     axes.plot(*series(batches, STEP), color=BLUE, label="step")
+    axes.plot(*series(batches, ALONE), color=GREEN, linestyle="", marker="o", label="slowest rank")
     axes.plot(*series(batches, WAIT), color=RED, linewidth=1, label="loader")
     axes.set(xlabel="batch", ylabel="seconds", yscale="log")
     axes.legend(frameon=False)
@@ -241,7 +244,7 @@ def _score_plot(batches: dict[int, Any]) -> str:
         above = [entry[f"eval/{task}/ci_high"] - entry[f"eval/{task}/acc"] for entry in scored]
         axes.errorbar(tokens, values, yerr=[below, above], color=color, marker="o", capsize=3, label=task)
         axes.axhline(scored[-1][f"eval/{task}/majority"], color=color, linewidth=0.9, linestyle="--")
-    axes.set(xlabel="tokens seen", ylabel="accuracy", ylim=(0, 0.7))
+    axes.set(xlabel="tokens seen", ylabel="accuracy", xlim=(0, None), ylim=(0, 0.7))
     axes.xaxis.set_major_formatter(lambda value, _: count(value) if value else "0")
     if names:
         axes.legend(frameon=False)

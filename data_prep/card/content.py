@@ -69,7 +69,7 @@ def opening(facts: Facts) -> Iterable[Block]:
     yield Heading(f"Data card: {_title(facts)}", 1)
     yield Paragraph(
         "A corpus for pretraining language models on biomedical text: documents with their sources and licences, a "
-        "tokenizer trained on them, and the same text as packed sequences of token ids. Every record that came in is "
+        "tokenizer, and the same text as packed sequences of its ids. Every record that came in is "
         "either a document here or stands in the list of what was dropped, with the reason."
     )
     yield Tiles(

@@ -21,7 +21,7 @@ from base.configuration import dump_configuration
 from base.errors import UserError
 from data_prep.card.counts import Counts, count_documents, index_tokens
 from data_prep.documents import LEDGER
-from data_prep.schema import FETCHED, FETCHED_PMC, DataConfiguration
+from data_prep.schema import FETCHED, FETCHED_PMC, TRAINING, DataConfiguration
 from data_prep.select.reasons import REASONS
 from data_prep.select.stage import CONTAMINATION, DUPLICATES
 from data_prep.shards.packing import SPLITS
@@ -32,7 +32,9 @@ from data_prep.tokenizer.stage import FOLDER as TOKENIZER
 
 # What decides neither documents nor tokens: where things lie, who does the work, what is looked at afterwards.
 LEFT_OUT = ("out", "work", "executor", "verify")
-PLACES = ("select.decontaminate.questions", "select.exclude", "tokenizer.terms", "tokenizer.compare_with")
+PLACES = (
+    "select.decontaminate.questions", "select.exclude", "tokenizer.name", "tokenizer.terms", "tokenizer.compare_with",
+)  # fmt: skip
 WORDS = (*FETCHED, *FETCHED_PMC)  # in place of a folder: these do decide
 JOURNALS = 20
 # Packages on which the bytes of documents, tokenizer or shards depend.
@@ -98,6 +100,8 @@ def shown_configuration(configuration: DataConfiguration) -> str:
         *path, name = key.split(".")
         section = reduce(getitem, path, settings)
         section[name] = {} if isinstance(section[name], dict) else None
+    if configuration.tokenizer.name is not None:
+        settings["tokenizer"] = {key: value for key, value in settings["tokenizer"].items() if key not in TRAINING}
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 

@@ -15,13 +15,11 @@ Report = dict[str, Any]
 def tokenizer(facts: dict[str, Any]) -> Iterable[Block]:
     """Size and rates against other tokenizers, sizes of vocabulary, medical terms."""
     report = facts["tokenizer"]
-    trained_on = " and ".join(facts["configuration"]["tokenizer"]["train_on"])
     rates = report.get("rates") or {OURS: {"documents": report}}
     first = next(iter(rates[OURS]))
     yield Heading("Tokenizer")
     yield Paragraph(
-        f"Byte-level BPE with {report['vocab_size']:,} entries, trained on documents from {trained_on} that are not in "
-        "the validation split. Every text comes back byte for byte."
+        f"Byte-level BPE with {report['vocab_size']:,} entries, {_from(facts)}. Every text comes back byte for byte."
     )
     if report.get("said"):
         yield Paragraph(f"It is {plain(report['said'])}.")
@@ -37,7 +35,15 @@ def tokenizer(facts: dict[str, Any]) -> Iterable[Block]:
         rows = [[f"{one['vocab_size']:,}", *_shown(one[first])] for one in report["curve"]]
         yield Table(["entries", "tokens a word", "tokens a byte"], rows)
     if report.get("terms"):
-        yield from _terms(report["terms"])
+        yield from _terms(report["terms"], "the documents" if "ready" in report else "the text trained on")
+
+
+def _from(facts: dict[str, Any]) -> str:
+    if "ready" not in facts["tokenizer"]:
+        trained_on = " and ".join(facts["configuration"]["tokenizer"]["train_on"])
+        return f"trained on documents from {trained_on} that are not in the validation split"
+    files = [f"`{plain(name)}` of sha256 `{plain(value)}`" for name, value in facts["tokenizer"]["ready"].items()]
+    return f"not trained on these documents, but taken as it was, from {' and '.join(files)}"
 
 
 def _how_tokenised(how: Report) -> str:
@@ -97,12 +103,12 @@ def _rate_table(report: Report, rates: Report) -> Table:
     return Table(header, rows)
 
 
-def _terms(terms: Report) -> Iterable[Block]:
+def _terms(terms: Report, whose: str) -> Iterable[Block]:
     by = terms["by_tokenizer"]
     yield Heading("Medical terms", 3)
     yield Paragraph(
         "The share of terms of one word that are one token; in brackets, the mean number of tokens of all terms. "
-        "Rare terms occur 1 to 9 times in the text trained on.",
+        f"Rare terms occur 1 to 9 times in {whose}.",
         note=True,
     )
     often, kinds, lists = (

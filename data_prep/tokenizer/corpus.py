@@ -12,6 +12,7 @@ from data_prep.documents import document_hash, is_validation
 from data_prep.schema import Tokenizer as Settings
 from data_prep.tokenizer.encoding import pieces
 
+SOURCES = ("pubmed", "pmc")
 ROWS = 1000  # read at a time
 MEASURED_DOCUMENTS = 2000  # of a source, at most, on which the rates are measured
 MEASURED_BYTES = 4_000_000
@@ -19,7 +20,8 @@ MEASURED_BYTES = 4_000_000
 
 @dataclass(frozen=True)
 class Choice:
-    """Which documents are trained on: those of some sources, not held out, of hash below a limit."""
+    """Which documents are trained on, and terms counted in: those of some sources, not held out, of hash below a limit.
+    Beside a ready tokenizer, terms are counted in as many of all sources."""
 
     sources: tuple[str, ...]
     purpose: str
@@ -44,7 +46,7 @@ class Corpus:
     def __init__(self, part_files: Sequence[Path], settings: Settings, val_fraction: float):
         self.parts = part_files
         self.documents = self.size = self.taken = 0
-        sources = tuple(settings.train_on)
+        sources = tuple(settings.train_on) if settings.name is None else SOURCES
         for part in part_files:
             with pq.ParquetFile(part) as file:
                 for group in _groups_of(file, sources):

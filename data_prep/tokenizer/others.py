@@ -1,13 +1,14 @@
 """Tokenizers to measure, ours and others', behind one face: how many tokens a text takes, into what a word falls."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from base.errors import UserError
+from data_prep.tokenizer.ready import built, read_files
 
 UNKNOWN = "<unk>"
 END_OF_WORD = "</w>"
@@ -109,23 +110,15 @@ def load_other(name: str, place: str) -> Measured:
     Raises:
         UserError: none of these is there.
     """
-    folder = Path(place)
-    if _has(folder, ["tokenizer.json"]):
-        return ByteLevel(Tokenizer.from_file(str(folder / "tokenizer.json")))
-    if _has(folder, ["vocab.json", "merges.txt"]):
-        tokenizer = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-        return ByteLevel(tokenizer)
-    if _has(folder, ["bpecodes", "dict.txt"]):
-        return Moses(folder / "bpecodes", folder / "dict.txt")
+    if files := read_files(place):
+        return ByteLevel(built(place, files))
+    codes, dictionary = Path(place, "bpecodes"), Path(place, "dict.txt")
+    if codes.is_file() and dictionary.is_file():
+        return Moses(codes, dictionary)
     raise UserError(
         f"tokenizer.compare_with.{name}: {place} holds neither tokenizer.json, nor vocab.json and merges.txt, nor "
         "bpecodes and dict.txt"
     )
-
-
-def _has(folder: Path, names: Iterable[str]) -> bool:
-    return all((folder / name).is_file() for name in names)
 
 
 def _alphabet() -> dict[str, int]:

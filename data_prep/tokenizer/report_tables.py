@@ -10,10 +10,9 @@ def tables(report: dict[str, Any]) -> str:
     """The report in Markdown."""
     names = list(report["rates"])
     sources = list(report["rates"][OURS])
-    taken = f"{report['vocab_size']} entries, trained on {report['training']['bytes']} bytes of text. {report['said']}"
     text = [
         "# Tokenizer",
-        taken.strip(),
+        f"{report['vocab_size']} entries, {_from(report)}. {report['said']}".strip(),
         f"## Tokens per word and per byte ({report['measured_on']})",
         _table(
             ["", "entries", *_rate_names(sources)],
@@ -23,7 +22,7 @@ def tables(report: dict[str, Any]) -> str:
     if report["curve"]:
         text += ["## Vocabulary size", _curve(report["curve"], sources)]
     if report["terms"]:
-        text += _terms(report["terms"], names)
+        text += _terms(report["terms"], names, "training text has" if "training" in report else "documents have")
     for title, key in (("The paper's examples", "examples"), ("Numbers and units", "numbers")):
         rows = ([term, *(_cut(report[key][name][term]) for name in names)] for term in report[key][OURS])
         text += [f"## {title}", _table(["", *names], rows)]
@@ -34,6 +33,13 @@ def tables(report: dict[str, Any]) -> str:
     )
     text += ["## Whole numbers by digits: share that is one token, pieces", _table(["digits", *names], digits)]
     return "\n\n".join(text) + "\n"
+
+
+def _from(report: dict[str, Any]) -> str:
+    if "training" in report:
+        return f"trained on {report['training']['bytes']} bytes of text"
+    files = ", ".join(f"{name} of sha256 {value}" for name, value in report["ready"].items())
+    return f"not trained here, but taken as it was: {files}"
 
 
 def _curve(points: Sequence[dict[str, Any]], sources: Sequence[str]) -> str:
@@ -55,12 +61,12 @@ def _rates(by_source: dict[str, Any], sources: Sequence[str]) -> list[str]:
     ]
 
 
-def _terms(terms: dict[str, Any], names: Sequence[str]) -> list[str]:
+def _terms(terms: dict[str, Any], names: Sequence[str], whose: str) -> list[str]:
     by = terms["by_tokenizer"]
     bands = {"frequent": f"frequent ({RARE} or more)", "rare": f"rare (1 to {RARE - 1})", "unseen": "unseen"}
     text = []
     for title, key, labels in (
-        ("Terms by how often the training text has them", "by_frequency", bands),
+        (f"Terms by how often the {whose} them", "by_frequency", bands),
         ("Terms by kind", "by_kind", {}),
         ("Terms by list", "by_list", {}),
     ):

@@ -1,4 +1,5 @@
-"""Stage ``tokenizer``: ``OUT/tokenizer``, trained on the documents, with a report (``report.json``, ``report.md``).
+"""Stage ``tokenizer``: ``OUT/tokenizer``, trained on the documents or brought along (``tokenizer.name``), with a report
+(``report.json``, ``report.md``).
 
 What was trained is kept in ``work/trained-KEY.json``, so that another report takes no other training; and the stages
 that follow depend on ``tokenizer.json`` alone, so that another report makes no other shards.
@@ -17,32 +18,37 @@ from base.storage import sha256, write_bytes
 from data_prep.documents import DOCUMENTS, parts
 from data_prep.schema import Tokenizer as Settings
 from data_prep.stage import Job, Stage, digest, versions
-from data_prep.tokenizer.corpus import Corpus
+from data_prep.tokenizer.corpus import SOURCES, Corpus
 from data_prep.tokenizer.others import ByteLevel, load_other
+from data_prep.tokenizer.ready import hashes, load_ready, read_files
 from data_prep.tokenizer.report import OURS, measure_curve, measure_terms, measure_words, rates, single_words
 from data_prep.tokenizer.report_tables import tables
 from data_prep.tokenizer.terms import CountTask, Words, count_terms, read_terms
 from data_prep.tokenizer.training import train, truncated, write_tokenizer
 
-VERSION = 4  # raise it when the report tells something else
+VERSION = 5  # raise it when the report tells something else
 TRAINING = 1  # raise it when another text is trained on, or in another way
 FOLDER = "tokenizer"
-SOURCES = ("pubmed", "pmc")
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Train on what is not held out for validation, measure on what is, write."""
+    """Train on what is not held out for validation, or take the ready one; measure on what is held out; write."""
     settings = job.configuration.tokenizer
     others = {name: load_other(name, place) for name, place in settings.compare_with.items()}
     if OURS in others:
         raise UserError(f"tokenizer.compare_with.{OURS}: is what the report calls this run's own; take another name")
     lists = read_terms(Path(settings.terms)) if settings.terms else []
     corpus = Corpus(parts(job.local / DOCUMENTS), settings, job.configuration.shards.val_fraction)
-    largest, taken = _trained(job, corpus)
-    tokenizer = truncated(largest, settings.vocab_size)
+    if settings.name is None:
+        largest, taken = _trained(job, corpus)
+        tokenizer = truncated(largest, settings.vocab_size)
+        report = _size(tokenizer, settings) | {"training": {"bytes": taken, "of_bytes": corpus.size}}
+    else:
+        ready = load_ready(settings.name)
+        largest = tokenizer = ready.tokenizer
+        report = {"vocab_size": tokenizer.get_vocab_size(), "said": "", "ready": ready.files}
     counts = _count(job, corpus) if settings.terms else Counter()
-    report = _size(tokenizer, settings) | {"training": {"bytes": taken, "of_bytes": corpus.size}}
-    texts, report["measured_on"] = _texts(corpus)
+    texts, report["measured_on"] = _texts(corpus, settings)
     measured = {OURS: ByteLevel(tokenizer), **others}
     report["vocab_sizes"] = {name: each.vocab_size for name, each in measured.items()}
     report["rates"] = {name: rates(each, texts) for name, each in measured.items()}
@@ -93,15 +99,16 @@ def _count(job: Job, corpus: Corpus) -> Counter[Words]:
     return counts
 
 
-def _texts(corpus: Corpus) -> tuple[dict[str, list[str]], str]:
+def _texts(corpus: Corpus, settings: Settings) -> tuple[dict[str, list[str]], str]:
     """Documents to measure on, by source, those sources first that were trained on; and which they are."""
+    trained_on = settings.train_on if settings.name is None else []
     sources = [*corpus.choice.sources, *(source for source in SOURCES if source not in corpus.choice.sources)]
     texts, said = {}, []
     for source in sources:
         held_out = corpus.held_out(source)
         if documents := held_out or corpus.first(source):
             texts[source] = documents
-            known = "held out" if held_out or source not in corpus.choice.sources else "among those trained on"
+            known = "held out" if held_out or source not in trained_on else "among those trained on"
             said.append(f"{len(documents)} documents of {source} {known}")
     return texts, ", ".join(said)
 
@@ -128,12 +135,13 @@ def depends_on(job: Job) -> Any:
     settings = job.configuration.tokenizer
     places = [*settings.compare_with.values(), *([settings.terms] if settings.terms else [])]
     files = [[str(file), sha256(file)] for place in places for file in sorted(Path(place).glob("*")) if file.is_file()]
-    return [VERSION, _decides_training(job), settings.model_dump(), files, job.configuration.shards.max_seq_len]
+    ready = None if settings.name is None else hashes(read_files(settings.name))
+    return [VERSION, _decides_training(job), settings.model_dump(), files, ready, job.configuration.shards.max_seq_len]
 
 
 def _decides_training(job: Job) -> Any:
     """Everything besides the documents and the size: a smaller tokenizer is the beginning of a larger one."""
-    settings = job.configuration.tokenizer.model_dump(exclude={"vocab_size", "compare_with", "terms", "curve"})
+    settings = job.configuration.tokenizer.model_dump(exclude={"name", "vocab_size", "compare_with", "terms", "curve"})
     return [TRAINING, versions("tokenizers"), settings, job.configuration.shards.val_fraction]
 
 

@@ -18,7 +18,7 @@ END_OF_TEXT = "<|endoftext|>"
 
 def train(texts: Iterator[list[str]], vocab_size: int, min_frequency: int) -> Tokenizer:
     """A tokenizer of at most ``vocab_size`` entries, the last of which is ``<|endoftext|>``. Same text, same result."""
-    tokenizer = _byte_level(models.BPE())
+    tokenizer = byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - 1,
         min_frequency=min_frequency,
@@ -46,10 +46,11 @@ def truncated(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
             break
         built = max(built, vocabulary[left + right] + 1)  # two merges may end in one entry
         merges.append((left, right))
-    return _ended(_byte_level(models.BPE(vocab=vocabulary, merges=merges)))
+    return _ended(byte_level(models.BPE(vocab=vocabulary, merges=merges)))
 
 
-def _byte_level(model: models.BPE) -> Tokenizer:
+def byte_level(model: models.BPE) -> Tokenizer:
+    """A model with all that stands around it, but the end of text."""
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
     tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
@@ -57,8 +58,13 @@ def _byte_level(model: models.BPE) -> Tokenizer:
     return tokenizer
 
 
+def end_of_text() -> AddedToken:
+    """``<|endoftext|>`` as a special token."""
+    return AddedToken(END_OF_TEXT, special=True, normalized=False)
+
+
 def _ended(tokenizer: Tokenizer) -> Tokenizer:
-    tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
+    tokenizer.add_special_tokens([end_of_text()])
     assert tokenizer.token_to_id(END_OF_TEXT) == tokenizer.get_vocab_size() - 1
     return tokenizer
 

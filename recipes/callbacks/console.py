@@ -2,7 +2,8 @@
 
 import shutil
 import sys
-import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 from composer import Logger, State
@@ -15,24 +16,27 @@ SLOW = 1.05  # times the median
 
 
 class Console(LoggerDestination):
-    """Loss, learning rate, gradient norm, tokens a second, MFU, memory, loader wait, a slow rank and time left.
+    """Time left, tokens, loss, learning rate, gradient norm, speed, MFU, memory, loader wait and a slow rank.
 
-    On rank 0's standard error; what no callback logs is left out.
+    On rank 0's standard error, the most wanted first, for a terminal may cut the line. All values are those that the
+    callbacks log, so they agree with the other loggers'; what no callback logs (yet) is left out.
 
     Args:
         total_batches: length of the run, or None when it is not known.
-        total_tokens: the same in tokens; by these the time left is estimated, for not all batches need be alike.
         interval: batches between two log lines where there is no terminal, or ``one_line`` is off.
         one_line: on a terminal, rewrite one line instead of adding lines.
     """
 
-    def __init__(self, total_batches: int | None, total_tokens: int | None, interval: int, one_line: bool):
-        self.total, self.total_tokens, self.interval = total_batches, total_tokens, interval
+    def __init__(self, total_batches: int | None, interval: int, one_line: bool):
+        self.total, self.interval = total_batches, interval
         self.rewrite = one_line and sys.stderr.isatty()
         self.latest: dict[str, Any] = {}
         self.scores: dict[str, Any] = {}
         self.validation: dict[str, Any] = {}
-        self.start = self.start_batch = self.start_token = 0.0
+        self.unit = "hours"  # of the time that is left
+
+    def log_hyperparameters(self, hyperparameters: dict[str, Any]) -> None:
+        self.unit = hyperparameters.get("time/remaining_estimate_unit", self.unit)
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         self.latest.update(metrics)
@@ -40,10 +44,9 @@ class Console(LoggerDestination):
         self.validation.update({name: value for name, value in metrics.items() if name.startswith("metrics/")})
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        self.start = time.monotonic()
-        self.start_batch, self.start_token = state.timestamp.batch.value, state.timestamp.token.value
-        if self.start_batch and dist.get_global_rank() == 0:
-            say(f"resumed at batch {self.start_batch}")
+        batch = state.timestamp.batch.value
+        if batch and dist.get_global_rank() == 0:
+            say(f"resumed at batch {batch}")
 
     def batch_end(self, state: State, logger: Logger) -> None:
         batch = state.timestamp.batch.value
@@ -89,28 +92,30 @@ class Console(LoggerDestination):
             say(f"{begin}{what} at batch {state.timestamp.batch.value}: {', '.join(parts)}")
 
     def _line(self, batch: int, token: int) -> str:
-        seconds = max(time.monotonic() - self.start, 1e-9)
         of_total = f"/{self.total} ({100 * batch / self.total:.0f} %)" if self.total else ""
-        parts = [f"batch {batch}{of_total}", f"loss {self.latest.get('loss/train/total', float('nan')):.4f}"]
-        for name, label in (("lr-", "lr"), ("l2_norm/grad/global", "norm"), ("throughput/device/mfu", "MFU")):
-            value = next((value for key, value in self.latest.items() if key.startswith(name)), None)
-            if value is not None:
-                parts.append(f"{label} {value:.3g}")
-        parts.append(f"{count((token - self.start_token) / seconds)} tok/s")
-        parts += self._watched()
-        if self.total_tokens and token > self.start_token:
-            parts.append(f"{duration((self.total_tokens - token) * seconds / (token - self.start_token))} left")
-        return "  ".join(parts)
+        parts = [f"batch {batch}{of_total}", *self._time_left(), f"{count(token)} tokens"]
+        parts += self._shown("loss/train/total", lambda value: f"loss {value:.4f}")
+        rate = next((name for name in self.latest if name.startswith("lr-")), "")
+        parts += self._shown(rate, lambda value: f"lr {value:.3g}")
+        parts += self._shown("l2_norm/grad/global", lambda value: f"norm {value:.3g}")
+        parts += self._shown("throughput/device/tokens_per_sec", lambda value: f"{count(value)} tok/s/rank")
+        parts += self._shown("throughput/device/mfu", lambda value: f"MFU {100 * value:.1f} %")
+        parts += self._shown("time/step", lambda value: f"step {value:.3g} s")
+        parts += self._shown("memory/peak_reserved_mem", lambda value: f"{value:.1f} GB")
+        worst = "time/loader_wait_max" if "time/loader_wait_max" in self.latest else "time/loader_wait"
+        parts += self._shown(worst, lambda value: f"loader {1000 * value:.1f} ms")
+        return "  ".join([*parts, *self._slow_rank()])
 
-    def _watched(self) -> list[str]:
-        """Memory; what the loader was waited for; the rank that the others wait for, when it is more than jitter."""
-        parts = []
-        if (memory := self.latest.get("memory/peak_reserved_mem")) is not None:
-            parts.append(f"{memory:.1f} GB")
-        if (wait := self.latest.get("time/loader_wait_max", self.latest.get("time/loader_wait"))) is not None:
-            parts.append(f"loader {1000 * wait:.1f} ms")
-        slowest = self.latest.get("time/step_alone_max", 0.0)
-        if slowest > SLOW * self.latest.get("time/step_alone_median", float("inf")):
-            over = slowest / self.latest["time/step_alone_median"] - 1
-            parts.append(f"rank {self.latest['time/slowest_rank']} is {100 * over:.0f} % slower")
-        return parts
+    def _shown(self, name: str, form: Callable[[float], str]) -> Iterator[str]:
+        if name in self.latest:
+            yield form(float(self.latest[name]))
+
+    def _time_left(self) -> Iterator[str]:
+        if (left := self.latest.get("time/remaining_estimate")) is not None:
+            yield f"{duration(timedelta(**{self.unit: left}).total_seconds())} left"
+
+    def _slow_rank(self) -> Iterator[str]:
+        """The rank that the others wait for, when it is more than jitter."""
+        slowest, middle = (self.latest.get(f"time/step_alone_{which}") for which in ("max", "median"))
+        if slowest is not None and middle is not None and slowest > SLOW * middle:
+            yield f"rank {self.latest['time/slowest_rank']} is {100 * (slowest / middle - 1):.0f} % slower"

@@ -13,8 +13,12 @@ METRICS = {
     "loss/train/total": 2.5,
     "lr-AdamW/group0": 1.6e-4,
     "l2_norm/grad/global": 0.8,
-    "throughput/device/mfu": 0.46,
+    "throughput/device/tokens_per_sec": 31_686.0,
+    "throughput/device/mfu": 0.462,
+    "time/step": 16.5,
+    "time/remaining_estimate": 49.5,
 }
+UNIT = "hours"
 
 
 class Screen(io.StringIO):
@@ -35,7 +39,8 @@ def shown(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> str:
     screen = Screen(terminal)
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 24)))
-    console = Console(286_103, 286_103 * 1_048_576, 2, one_line=True)
+    console = Console(286_103, 2, one_line=True)
+    console.log_hyperparameters({"time/remaining_estimate_unit": UNIT})
     console.fit_start(at(0), None)  # type: ignore[arg-type]
     console.log_metrics(METRICS)
     for batch in (1, 2, 3, 286_103):
@@ -52,7 +57,20 @@ def test_on_a_terminal_one_line_is_rewritten_and_never_wraps(monkeypatch):
 def test_without_a_terminal_there_is_a_line_each_interval_and_at_the_end(monkeypatch):
     lines = shown(monkeypatch, terminal=False).splitlines()
     assert [line.split()[1].split("/")[0] for line in lines] == ["2", "286103"]
-    assert all(part in lines[0] for part in ("loss 2.5000", "lr 0.00016", "norm 0.8", "MFU 0.46", "tok/s", "left"))
+    assert lines[0] == (
+        "batch 2/286103 (0 %)  2d01h left  2.1M tokens  loss 2.5000  lr 0.00016  norm 0.8  31.7k tok/s/rank  "
+        "MFU 46.2 %  step 16.5 s"
+    )
+
+
+def test_time_left_is_read_in_the_unit_in_which_it_is_logged(monkeypatch):
+    monkeypatch.setitem(globals(), "UNIT", "minutes")
+    assert "49m30s left" in shown(monkeypatch, terminal=False)
+
+
+def test_what_no_callback_has_logged_is_not_shown(monkeypatch):
+    monkeypatch.setitem(globals(), "METRICS", {"loss/train/total": 2.5})  # the first batches, on a CPU
+    assert shown(monkeypatch, terminal=False).splitlines()[0] == "batch 2/286103 (0 %)  2.1M tokens  loss 2.5000"
 
 
 def test_memory_loader_wait_and_a_slow_rank_are_shown_when_they_are_known(monkeypatch):
@@ -63,13 +81,3 @@ def test_memory_loader_wait_and_a_slow_rank_are_shown_when_they_are_known(monkey
     assert "71.2 GB  loader 2.1 ms  rank 93 is 25 % slower" in line
     monkeypatch.setitem(globals(), "METRICS", METRICS | {"time/step_alone_max": 1.04})
     assert "slower" not in shown(monkeypatch, terminal=False)
-
-
-def test_the_time_left_is_that_of_the_tokens_left_for_not_all_batches_are_alike(monkeypatch):
-    """After 20 of 34 batches and 3 of 9 tokens, in 60 seconds."""
-    seconds = iter((1000.0, 1060.0))
-    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
-    monkeypatch.setattr("sys.stderr", Screen(terminal=False))
-    console = Console(34, 9 * 1_048_576, 1, one_line=False)
-    console.fit_start(at(0), None)  # type: ignore[arg-type]
-    assert console._line(20, 3 * 1_048_576).endswith("2m00s left")

@@ -114,9 +114,19 @@ def test_the_runs_of_the_tokenizer_ablation_differ_in_what_they_compare_alone():
     assert sizes == [108_034_560, 124_439_808, 124_439_808]
     for path in YAMLS.glob("ablation/*.yaml"):
         assert f"{shape(load(path)).n_parameters:,}" in path.read_text().replace("\n# ", " ")
-    compared = {"run_name", "run_folder", "save_folder", "model", "tokenizer", "train_loader"}
+    compared = {"run_name", "run_folder", "save_folder", "model", "tokenizer", "train_loader", "eval_loader"}
     for other in (gpt2, padded):
         assert other.model_dump(exclude=compared) == ours.model_dump(exclude=compared)
         assert other.model.model_copy(update={"vocab_size": 28896}) == ours.model
     assert padded.tokenizer == ours.tokenizer and padded.train_loader == ours.train_loader
+    assert padded.eval_loader == ours.eval_loader
     assert gpt2.train_loader.dataset.remote != ours.train_loader.dataset.remote
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: str(path.relative_to(YAMLS)))
+def test_every_run_reads_its_tokenizer_and_both_splits_from_one_preparation(path):
+    config = load(path)
+    assert config.eval_loader is not None
+    train, held_out = config.train_loader.dataset, config.eval_loader.dataset
+    assert (train.remote, train.local) == (held_out.remote, held_out.local)
+    assert f"{config.tokenizer.name.rpartition('/')[0]}/mds" == train.remote
