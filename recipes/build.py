@@ -1,6 +1,7 @@
 """From the configuration to Composer's objects: one plain function each."""
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ from composer.core import DataSpec
 from composer.loggers import LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
 from composer.optim import ComposerScheduler, ConstantWithWarmupScheduler, CosineAnnealingWithWarmupScheduler
 from composer.utils import dist
-from streaming import Stream, StreamingDataset
+from streaming import Stream
 from torch.nn import Parameter
 
 from eval.callback import ScoreCheckpoints
-from model.composer_gpt import ComposerGPT, collate, token_count
+from model.composer_gpt import ComposerGPT, stack, token_count, widen
 from model.config import GPTConfig
 from recipes import parallel, schema
 from recipes.callbacks.clip_grad_norm import ClipGradNorm
@@ -27,6 +28,7 @@ from recipes.callbacks.scheduled_gc import ScheduledGC
 from recipes.callbacks.step_time import StepTime
 from recipes.kernels import compile_model
 from recipes.microbatch import set_microbatch
+from recipes.packed_sequences import PackedSequences
 from recipes.schedules import WarmupStableDecay
 from recipes.schema import Training
 from recipes.shard_cache import alone_on_this_machine
@@ -52,20 +54,22 @@ def build_train_data(config: Training) -> DataSpec:
         settings["streams"] = [Stream(**stream.model_dump()) for stream in loader.dataset.streams.values()]
     with ExitStack() as node:
         together(lambda: node.enter_context(alone_on_this_machine()) if dist.get_local_rank() == 0 else None)
-        dataset = StreamingDataset(batch_size=batch_size, **settings)
+        dataset = PackedSequences(batch_size=batch_size, **settings)
     workers: dict[str, Any] = {}
     if loader.num_workers > 0:
         workers = {"prefetch_factor": loader.prefetch_factor, "persistent_workers": loader.persistent_workers}
     dataloader = TimedLoader(
         dataset,
         batch_size=batch_size,
-        collate_fn=collate,
+        collate_fn=stack,
         drop_last=loader.drop_last,
         num_workers=loader.num_workers,
-        pin_memory=loader.pin_memory and torch.cuda.is_available(),
         **workers,
     )
-    return DataSpec(dataloader=dataloader, get_num_tokens_in_batch=token_count)
+    pin = loader.pin_memory and torch.cuda.is_available()
+    return DataSpec(
+        dataloader=dataloader, batch_transforms=partial(widen, pin=pin), get_num_tokens_in_batch=token_count
+    )
 
 
 def build_optimizer(config: schema.DecoupledAdamW, model: torch.nn.Module) -> torch.optim.AdamW:
