@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-LENGTH, BATCH = 1024, 8
+LENGTH, BATCH, VOCABULARY = 1024, 8, 28_896
 BAR = 4.0  # million tokens per CPU-second
 
 
@@ -58,18 +58,18 @@ def _write(folder: Path, sequences: int) -> None:
         out=str(folder / "train"), columns={"tokens": f"ndarray:uint16:{LENGTH}"}, size_limit=2**26
     ) as writer:
         for _ in range(sequences):
-            writer.write({"tokens": random.integers(28_896, size=LENGTH, dtype=np.uint16)})
+            writer.write({"tokens": random.integers(VOCABULARY, size=LENGTH, dtype=np.uint16)})
 
 
 def _rate(folder: str, sequences: int, workers: int) -> float:
     child = subprocess.run(
-        [sys.executable, "-m", "benchmarks.loader", folder, str(workers)],
+        [sys.executable, "-m", "benchmarks.loader", folder, str(sequences), str(workers)],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, check=True, text=True,
     )  # fmt: skip
     return sequences * LENGTH / float(child.stdout.splitlines()[-1])
 
 
-def _one_pass(folder: str, workers: int) -> float:
+def _one_pass(folder: str, sequences: int, workers: int) -> float:
     from base.configuration import load_configuration
     from recipes import build
     from recipes.schema import Training
@@ -80,13 +80,13 @@ def _one_pass(folder: str, workers: int) -> float:
         f"global_train_batch_size={BATCH}", f"device_train_microbatch_size={BATCH}", "save_folder=null",
         "autoresume=false", "train_loader.dataset.num_canonical_nodes=1",
     ]  # fmt: skip
-    data = build.build_train_data(load_configuration("yamls/biomedlm.yaml", overrides, Training))
+    data = build.build_train_data(load_configuration("yamls/biomedlm.yaml", overrides, Training), VOCABULARY)
     before = _cpu_seconds()
     batches = 0
     for batch in data.dataloader:  # type: ignore[union-attr]
         data.batch_transforms(batch)
         batches += 1
-    assert batches > 0
+    assert batches * BATCH == sequences
     return _cpu_seconds() - before
 
 
@@ -96,4 +96,4 @@ def _cpu_seconds() -> float:
 
 
 if __name__ == "__main__":
-    print(_one_pass(sys.argv[1], int(sys.argv[2])))
+    print(_one_pass(sys.argv[1], *map(int, sys.argv[2:])))

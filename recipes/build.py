@@ -21,7 +21,7 @@ from model.config import GPTConfig
 from recipes import parallel, schema
 from recipes.callbacks.clip_grad_norm import ClipGradNorm
 from recipes.callbacks.console import Console
-from recipes.callbacks.loader_wait import LoaderWait, TimedLoader
+from recipes.callbacks.loader_wait import EndTogether, LoaderWait, TimedLoader
 from recipes.callbacks.metrics_log import MetricsLog
 from recipes.callbacks.save_checkpoints import SaveCheckpoints
 from recipes.callbacks.scheduled_gc import ScheduledGC
@@ -45,8 +45,8 @@ def build_model(config: Training, shape: GPTConfig, end_of_text: int | None = No
     return model
 
 
-def build_train_data(config: Training) -> DataSpec:
-    """The packed sequences, streamed and shuffled, as batches of this rank."""
+def build_train_data(config: Training, vocab_size: int) -> DataSpec:
+    """The packed sequences, streamed and shuffled, as batches of this rank; their ids are below ``vocab_size``."""
     loader = config.train_loader
     batch_size = config.global_train_batch_size // dist.get_world_size()
     settings = loader.dataset.model_dump(exclude={"streams"})
@@ -54,7 +54,7 @@ def build_train_data(config: Training) -> DataSpec:
         settings["streams"] = [Stream(**stream.model_dump()) for stream in loader.dataset.streams.values()]
     with ExitStack() as node:
         together(lambda: node.enter_context(alone_on_this_machine()) if dist.get_local_rank() == 0 else None)
-        dataset = PackedSequences(batch_size=batch_size, **settings)
+        dataset = PackedSequences(vocab_size, batch_size=batch_size, **settings)
     workers: dict[str, Any] = {}
     if loader.num_workers > 0:
         workers = {"prefetch_factor": loader.prefetch_factor, "persistent_workers": loader.persistent_workers}
@@ -128,12 +128,12 @@ def build_scheduler(config: Training) -> ComposerScheduler:
 
 
 def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path, samples: int | None = None) -> list[Callback]:
-    """Clipping first, checkpoints last: a checkpoint holds what the others have done to the state.
+    """Faults of the data first, checkpoints last: a checkpoint holds what the others have done to the state.
 
     ``samples`` of the dataset go into the checkpoints, for whoever goes on from them.
     """
     wanted = config.callbacks
-    callbacks: list[Callback] = []
+    callbacks: list[Callback] = [EndTogether()]
     if config.algorithms.gradient_clipping is not None:
         callbacks.append(ClipGradNorm(config.algorithms.gradient_clipping.clipping_threshold))
     if wanted.speed_monitor is not None:

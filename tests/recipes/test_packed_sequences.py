@@ -17,6 +17,7 @@ from recipes.packed_sequences import PackedSequences
 from recipes.schema import Training
 
 LENGTH, SEQUENCES, SHARD_BYTES = 8, 60, 400
+ALL = 1 << 16  # every id that the shards can hold
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_samples_and_their_order_are_streamings_own_also_when_shards_come_and_go
         "cache_limit": room if limited else None,
     }  # fmt: skip
     theirs = StreamingDataset(local=str(tmp_path / "theirs"), **settings)
-    ours = PackedSequences(local=str(tmp_path / "ours"), **settings)
+    ours = PackedSequences(ALL, local=str(tmp_path / "ours"), **settings)
     assert len(ours.shards) > 5
     for _ in range(2):  # epochs, each with an order of its own
         expected = [int(sample["tokens"][0]) for sample in theirs]
@@ -63,14 +64,14 @@ def test_the_cache_is_locked_for_a_shard_and_not_for_a_sample(shards, tmp_path, 
         theirs(self, shard_id, blocking)
 
     monkeypatch.setattr(StreamingDataset, "prepare_shard", counted)
-    dataset = PackedSequences(remote=str(shards()), local=str(tmp_path / "cache"), batch_size=2, shuffle=True)
+    dataset = PackedSequences(ALL, remote=str(shards()), local=str(tmp_path / "cache"), batch_size=2, shuffle=True)
     assert len(list(dataset)) == SEQUENCES
     assert set(prepared) == set(range(len(dataset.shards)))
     assert len(prepared) <= 2 * len(dataset.shards)  # either of Streaming's two threads may be the first
 
 
 def test_a_shard_that_has_gone_from_the_cache_is_fetched_again(shards, tmp_path):
-    dataset = PackedSequences(remote=str(shards()), local=str(tmp_path / "cache"), batch_size=2)
+    dataset = PackedSequences(ALL, remote=str(shards()), local=str(tmp_path / "cache"), batch_size=2)
     assert len(list(dataset)) == SEQUENCES
     for shard in (tmp_path / "cache").glob("*.mds"):
         shard.unlink()
@@ -97,7 +98,7 @@ def test_a_loader_goes_on_where_another_stopped(new_run, workers):
 
     def batches(name: str, take: int, state: Any = None) -> tuple[list[Any], Any]:
         content["train_loader"]["dataset"]["local"] = str(run.folder / name)
-        data = build.build_train_data(Training.model_validate(content))
+        data = build.build_train_data(Training.model_validate(content), ALL)
         if state is not None:
             data.dataloader.load_state_dict(state)
         found = [data.batch_transforms(batch)["input_ids"].tolist() for batch in islice(data.dataloader, take)]
