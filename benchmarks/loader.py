@@ -29,7 +29,7 @@ def measure(arguments: list[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks loader", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sequences", type=int, default=65_536)
+    parser.add_argument("--sequences", type=int, default=32_768)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="loader-") as folder:
