@@ -60,16 +60,18 @@ def size(location: str) -> int | None:
             raise
 
 
-def read_bytes(location: str) -> bytes:
-    """The whole file. Raises UserError when it is not there."""
+def read_bytes(location: str, limit: int | None = None) -> bytes:
+    """The whole file, or its first ``limit`` bytes. Raises UserError when it is not there."""
     if not is_remote(location):
         try:
-            return Path(location).read_bytes()
+            with open(location, "rb") as file:
+                return file.read(limit)
         except FileNotFoundError:
             raise NotThere(f"{location}: no such file") from None
     bucket, key = _bucket_and_key(location)
+    part = {"Range": f"bytes=0-{limit - 1}"} if limit is not None else {}
     with _telling(location):
-        return _client().get_object(Bucket=bucket, Key=key)["Body"].read()
+        return _client().get_object(Bucket=bucket, Key=key, **part)["Body"].read()
 
 
 def write_bytes(location: str, data: bytes) -> None:

@@ -237,7 +237,7 @@ def trainer(config: Training, machine: Machine, given: argparse.Namespace) -> di
         config = config.model_copy(update={"run_folder": folder})
         model: ComposerGPT = build.build_model(config, machine.shape)
         if given.data is not None:
-            loader = build.build_train_data(config)
+            loader = build.build_train_data(config, machine.shape.vocab_size)
         else:
             rows = machine.tokens.repeat(WARM + STEPS, 1)[: config.global_train_batch_size * (WARM + STEPS)].numpy()
             samples = [{"tokens": row.astype("uint16")} for row in rows]

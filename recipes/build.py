@@ -12,24 +12,25 @@ from composer.core import DataSpec
 from composer.loggers import LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
 from composer.optim import ComposerScheduler, ConstantWithWarmupScheduler, CosineAnnealingWithWarmupScheduler
 from composer.utils import dist, get_device
-from streaming import Stream, StreamingDataset
+from streaming import Stream
 from torch.nn import Parameter
 
 from eval.callback import ScoreCheckpoints
-from model.composer_gpt import ComposerGPT, collate, token_count
+from model.composer_gpt import ComposerGPT, stack, token_count, widen
 from model.config import GPTConfig
 from model.gpt import GPT
 from recipes import parallel, schema
 from recipes.callbacks.batch_size_warmup import BatchSizeWarmup, GrowingLoader
 from recipes.callbacks.clip_grad_norm import ClipGradNorm
 from recipes.callbacks.console import Console
-from recipes.callbacks.loader_wait import LoaderWait, TimedLoader
+from recipes.callbacks.loader_wait import EndTogether, LoaderWait, TimedLoader
 from recipes.callbacks.metrics_log import MetricsLog
 from recipes.callbacks.save_checkpoints import SaveCheckpoints
 from recipes.callbacks.scheduled_gc import ScheduledGC
 from recipes.callbacks.step_time import StepTime
 from recipes.kernels import compile_model, use_float8
 from recipes.microbatch import set_microbatch
+from recipes.packed_sequences import PackedSequences
 from recipes.schedules import WarmupStableDecay
 from recipes.schema import Training
 from recipes.shard_cache import alone_on_this_machine
@@ -56,8 +57,8 @@ def build_model(config: Training, shape: GPTConfig, end_of_text: int | None = No
     return model
 
 
-def build_train_data(config: Training) -> DataSpec:
-    """The packed sequences, streamed and shuffled, as batches of this rank."""
+def build_train_data(config: Training, vocab_size: int) -> DataSpec:
+    """The packed sequences, streamed and shuffled, as batches of this rank; their ids are below ``vocab_size``."""
     loader = config.train_loader
     sizes = batch_sizes(config)
     batch_size = sizes.first // dist.get_world_size()
@@ -68,7 +69,7 @@ def build_train_data(config: Training) -> DataSpec:
     settings["predownload"] = loader.dataset.predownload or 8 * to_the_full * batch_size  # as Streaming: 8 batches
     with ExitStack() as node:
         together(lambda: node.enter_context(alone_on_this_machine()) if dist.get_local_rank() == 0 else None)
-        dataset = StreamingDataset(batch_size=batch_size, **settings)
+        dataset = PackedSequences(vocab_size, batch_size=batch_size, **settings)
     workers: dict[str, Any] = {}
     if loader.num_workers > 0:
         workers = {
@@ -79,13 +80,15 @@ def build_train_data(config: Training) -> DataSpec:
     dataloader = kind(
         dataset,
         batch_size=batch_size,
-        collate_fn=collate,
+        collate_fn=stack,
         drop_last=loader.drop_last,
         num_workers=loader.num_workers,
-        pin_memory=loader.pin_memory and torch.cuda.is_available(),
         **workers,
     )
-    return DataSpec(dataloader=dataloader, get_num_tokens_in_batch=token_count)
+    pin = loader.pin_memory and torch.cuda.is_available()
+    return DataSpec(
+        dataloader=dataloader, batch_transforms=partial(widen, pin=pin), get_num_tokens_in_batch=token_count
+    )
 
 
 def build_optimizer(config: schema.DecoupledAdamW, model: torch.nn.Module) -> torch.optim.AdamW:
@@ -144,12 +147,12 @@ def build_scheduler(config: Training) -> ComposerScheduler:
 
 
 def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path, samples: int | None = None) -> list[Callback]:
-    """Clipping first, checkpoints last: a checkpoint holds what the others have done to the state.
+    """Faults of the data first, checkpoints last: a checkpoint holds what the others have done to the state.
 
     ``samples`` of the dataset go into the checkpoints, for whoever goes on from them.
     """
     wanted = config.callbacks
-    callbacks: list[Callback] = []
+    callbacks: list[Callback] = [EndTogether()]
     if config.algorithms.gradient_clipping is not None:
         callbacks.append(ClipGradNorm(config.algorithms.gradient_clipping.clipping_threshold))
     if config.batch_size_warmup is not None:

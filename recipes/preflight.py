@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
@@ -31,6 +31,7 @@ class Shards:
 
     place: str
     samples: int
+    ids_seen: str = ""  # of which shards the ids were looked at; nothing while the vocabulary is not known
 
 
 @dataclass
@@ -187,6 +188,11 @@ def _shards(key: str, stream: Stream | EvalDataset, cache: str | None, config: T
                 f"{size / 1e9:.2f} GB of shards; set cache_limit, or take another disk"
             )
     _card(storage.join(root, "card.json"), found)
+    if encoding.startswith("ndarray:uint16:") and found.model is not None:
+        from recipes.shard_ids import look_at_ids  # imports numpy: a tenth of a second
+
+        seen = look_at_ids(folder, shards, found.model.vocab_size)
+        found.shards[key] = replace(found.shards[key], ids_seen=seen)
 
 
 def _card(place: str, found: Findings) -> None:

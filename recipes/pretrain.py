@@ -39,9 +39,11 @@ def pretrain(config: Training, found: Findings) -> None:
     dist.initialize_dist(device, timeout=config.dist_timeout)
     run_folder = Path(config.run_folder)
     first_on_node = dist.get_local_rank() == 0
+    vocab_size = found.model.vocab_size
+    held_out = config.eval_loader.dataset if config.eval_loader else None
     caches = together(lambda: claim_caches(_cache_folders(config)) if first_on_node else None)
     together(lambda: require_space(found.shard_bytes) if first_on_node else None)
-    together(lambda: fetch_shards(config.eval_loader.dataset) if config.eval_loader and first_on_node else None)
+    together(lambda: fetch_shards(held_out, vocab_size) if held_out is not None and first_on_node else None)
     tokenizer = together(lambda: _local_tokenizer(config, run_folder))
     resume_from = fetch_newest(config.save_folder, run_folder / "resume") if config.save_folder else None
     if resume_from is None and config.load_path is not None:
@@ -52,8 +54,8 @@ def pretrain(config: Training, found: Findings) -> None:
     restore_random_state = RestoreRandomState()
     callbacks = [restore_random_state, *build.build_callbacks(config, found.model, tokenizer, found.samples)]
     trainer = build.build_trainer(
-        config, model, build.build_train_data(config), callbacks, build.build_loggers(config, found.batches),
-        build_evaluator(config, tokenizer), resume_from,
+        config, model, build.build_train_data(config, vocab_size), callbacks,
+        build.build_loggers(config, found.batches), build_evaluator(config, tokenizer), resume_from,
     )  # fmt: skip
     if resume_from is not None:
         go_on_in_the_data(trainer.state.timestamp, trainer.state.dataloader.dataset)

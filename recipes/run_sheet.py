@@ -142,6 +142,8 @@ def _data(config: Training, found: Findings) -> list[str]:
         name = "data" if key == DATASET else f"data, {key.rsplit('.', 1)[1]}"
         weights = [f"{how} {value:g}" for how in WEIGHTS if (value := getattr(stream, how)) is not None]
         rows.append(_row(name, ", ".join([f"{stream.remote or stream.local}: {there}", *weights])))
+        if shards and shards.ids_seen:
+            rows.append(_row("  ids looked at", shards.ids_seen))
     if config.train_loader.dataset.streams is not None and found.samples is not None:
         rows.append(_row("an epoch", f"{found.samples:,} sequences"))
     if config.eval_loader is not None:
@@ -149,4 +151,6 @@ def _data(config: Training, found: Findings) -> list[str]:
         there = f"{shards.samples:,} sequences, every {config.eval_interval}" if shards else "not there"
         held_out = config.eval_loader.dataset
         rows.append(_row("validation", f"{held_out.remote or held_out.local}: {there}"))
+        if shards and shards.ids_seen:
+            rows.append(_row("  ids looked at", shards.ids_seen))
     return rows

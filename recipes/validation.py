@@ -24,6 +24,7 @@ from base.errors import UserError
 from eval.callback import reshard
 from model.composer_gpt import collate, token_count
 from recipes.schema import EvalDataset, Training
+from recipes.shard_ids import refuse_wrong_ids
 
 
 class ReshardAfterValidation(Callback):
@@ -87,33 +88,39 @@ def token_bytes(tokenizer_json: Path) -> Tensor | None:
     return table
 
 
-def fetch_shards(dataset: EvalDataset) -> None:
+def fetch_shards(dataset: EvalDataset, vocab_size: int) -> None:
     """Bring all shards onto this node's disk, unpacked and with the hashes of their index. What is there already stays.
 
     Raises:
-        UserError: a shard is not there, or is not what the index says.
+        UserError: a shard is not there, is not what the index says, or holds an id that is not below ``vocab_size``.
     """
     folder = Path(dataset.local, dataset.split or "")
     remote = storage.join(dataset.remote, *([dataset.split] if dataset.split else [])) if dataset.remote else None
     if remote is not None:
         storage.download(storage.join(remote, "index.json"), folder / "index.json")
     for entry in json.loads((folder / "index.json").read_text(encoding="utf-8"))["shards"]:
-        raw, packed = entry["raw_data"], entry["zip_data"]
-        if _is_whole(folder / raw["basename"], raw):
-            continue
+        _fetch_shard(entry, folder, remote)
+        shard = folder / entry["raw_data"]["basename"]
+        refuse_wrong_ids(storage.join(remote or str(folder), shard.name), shard.read_bytes(), entry, vocab_size)
+
+
+def _fetch_shard(entry: dict[str, Any], folder: Path, remote: str | None) -> None:
+    raw, packed = entry["raw_data"], entry["zip_data"]
+    if _is_whole(folder / raw["basename"], raw):
+        return
+    if remote is not None:
+        file = packed or raw
+        storage.download(storage.join(remote, file["basename"]), folder / file["basename"])
+    if packed is not None and _is_whole(folder / packed["basename"], packed):
+        data = decompress(entry["compression"], (folder / packed["basename"]).read_bytes())
+        storage.write_bytes(str(folder / raw["basename"]), data)
         if remote is not None:
-            file = packed or raw
-            storage.download(storage.join(remote, file["basename"]), folder / file["basename"])
-        if packed is not None and _is_whole(folder / packed["basename"], packed):
-            data = decompress(entry["compression"], (folder / packed["basename"]).read_bytes())
-            storage.write_bytes(str(folder / raw["basename"]), data)
-            if remote is not None:
-                (folder / packed["basename"]).unlink()
-        if not _is_whole(folder / raw["basename"], raw):
-            raise UserError(
-                f"eval_loader.dataset: {remote or folder}: {(packed or raw)['basename']} is not what index.json says "
-                "of it; `python -m data_prep … verify` looks at all of them"
-            )
+            (folder / packed["basename"]).unlink()
+    if not _is_whole(folder / raw["basename"], raw):
+        raise UserError(
+            f"eval_loader.dataset: {remote or folder}: {(packed or raw)['basename']} is not what index.json says "
+            "of it; `python -m data_prep … verify` looks at all of them"
+        )
 
 
 def _is_whole(path: Path, file: dict[str, Any]) -> bool:

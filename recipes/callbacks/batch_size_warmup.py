@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-import torch
+import numpy as np
 from composer import Callback, Logger, State
 from composer.utils import dist
 
@@ -43,7 +43,7 @@ class GrowingLoader(TimedLoader):
                 return  # the end of the epoch, within a batch
             self.waited = waited
             self.trained += size
-            yield {key: torch.cat([unit[key] for unit in joined]) for key in joined[0]}
+            yield {key: np.concatenate([unit[key] for unit in joined]) for key in joined[0]}
 
     def __len__(self) -> int:
         """The batches of this epoch."""

@@ -123,20 +123,20 @@ def test_held_out_shards_are_fetched_once_and_again_when_they_are_damaged(tmp_pa
         for number in range(30):
             writer.write({"tokens": np.full(8, number, dtype=np.uint16)})
     dataset = EvalDataset(remote=str(tmp_path / "remote"), local=str(local), split="val")
-    fetch_shards(dataset)
+    fetch_shards(dataset, 30)
     shards = sorted((local / "val").glob("*.mds"))
     assert len(shards) > 2 and not list((local / "val").glob("*.zstd"))
     assert [row["tokens"][0] for row in LocalDataset(str(local), "val")] == list(range(30))
 
     times = [shard.stat().st_mtime_ns for shard in shards]
-    fetch_shards(dataset)
+    fetch_shards(dataset, 30)
     assert [shard.stat().st_mtime_ns for shard in shards] == times
     shards[1].write_bytes(shards[1].read_bytes()[:-1] + b"x")
-    fetch_shards(dataset)
+    fetch_shards(dataset, 30)
     assert [row["tokens"][0] for row in LocalDataset(str(local), "val")] == list(range(30))
 
     theirs = sorted(remote.glob("shard.*"))[1]
     theirs.write_bytes(theirs.read_bytes()[:-1] + b"x")
     shards[1].unlink()
     with pytest.raises(UserError, match=r"shard\.00001\.mds.* is not what index.json says"):
-        fetch_shards(dataset)
+        fetch_shards(dataset, 30)
