@@ -4,7 +4,8 @@ import argparse
 
 from base.configuration import load_configuration
 from base.errors import run_command
-from recipes.preflight import preflight, require_sound, tell_warnings, world_size_from_environment
+from recipes.findings import require_sound, tell_warnings
+from recipes.preflight import preflight, world_size_from_environment
 from recipes.run_sheet import run_sheet
 from recipes.schema import Training
 

@@ -1,64 +1,25 @@
 """What can be checked before a GPU is touched: data, tokenizer, ids, questions, checkpoints. Imports nothing heavy."""
 
 import json
-import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
-from typing import Any
 
 from base import storage
 from base.errors import NotThere, UserError
-from base.progress import say
 from eval.task import find_file, load_questions
 from eval.tasks import TASKS
 from model.checkpoint import MANIFEST, Checkpoint, DamagedCheckpoint, list_checkpoints, read_manifest
-from model.config import END_OF_TEXT, GPTConfig
+from model.config import END_OF_TEXT
 from recipes.cross_checks import schedule_faults
-from recipes.schema import DATASET, Dataset, EvalDataset, Stream, Training, WarmupStableDecay
-from recipes.times import duration_in_batches, part_of_run
+from recipes.findings import Findings, Shards
+from recipes.same_run import compare, part_done
+from recipes.schema import DATASET, Dataset, EvalDataset, Stream, Training
+from recipes.times import duration_in_batches
 
-NEW_FOLDER = "choose another run_name or folder to begin anew"
 Look = Callable[[Training, int, "Findings"], None]
-
-
-@dataclass(frozen=True)
-class Shards:
-    """A folder with packed sequences."""
-
-    place: str
-    samples: int
-
-
-@dataclass
-class Findings:
-    """What was found.
-
-    ``faults`` must be mended; ``missing`` is not there yet, or not to be seen from here; ``warnings`` should be read.
-    """
-
-    model: GPTConfig | None = None
-    tokenizer_sha256: str | None = None
-    entries: int | None = None
-    end_of_text: int | None = None
-    shards: dict[str, Shards] = field(default_factory=dict)  # by the key of the configuration
-    samples: int | None = None  # of an epoch
-    shard_bytes: dict[str, int] = field(default_factory=dict)  # that a cache folder has to hold
-    batches: int | None = None
-    checkpoints: list[Checkpoint] = field(default_factory=list)
-    loaded: Checkpoint | None = None  # the one at load_path, when it is to be used
-    faults: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def resume_from(self) -> Checkpoint | None:
-        """The newest whole checkpoint, or else the one at load_path."""
-        whole = [checkpoint for checkpoint in self.checkpoints if checkpoint.whole]
-        return whole[-1] if whole else self.loaded
 
 
 def preflight(config: Training, world_size: int, probe_writing: bool) -> Findings:
@@ -74,23 +35,8 @@ def preflight(config: Training, world_size: int, probe_writing: bool) -> Finding
         found.model = config.gpt_config(config.model.vocab_size)
     looks: list[Look] = [_tokenizer, _dataset, _validation, _batches, _ranks, _questions, _trackers, _checkpoints]
     everything = [*looks, _load_path, *([_write_probe] if probe_writing else [])]
-    _each(found, *(partial(look, config, world_size, found) for look in everything))
+    found.take(*(partial(look, config, world_size, found) for look in everything))
     return found
-
-
-def require_sound(found: Findings, missing_too: bool) -> None:
-    """Raise one UserError with all faults; ``missing_too`` counts what is not there yet as well."""
-    faults = found.faults + (found.missing if missing_too else [])
-    if faults:
-        number = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        raise UserError(f"{number} before training\n" + "\n".join(f"  {fault}" for fault in faults), shared=True)
-
-
-def tell_warnings(found: Findings) -> None:
-    """Say what should be read, on rank 0; the run sheet of ``--check`` has it, too."""
-    if os.environ.get("RANK", "0") == "0":
-        for warning in found.warnings:
-            say(f"warning: {warning}")
 
 
 def _tokenizer(config: Training, world_size: int, found: Findings) -> None:
@@ -119,12 +65,11 @@ def _tokenizer(config: Training, world_size: int, found: Findings) -> None:
 
 def _dataset(config: Training, world_size: int, found: Findings) -> None:
     dataset = config.train_loader.dataset
-    _each(
-        found,
+    found.take(
         *(
             partial(_shards, key, stream, stream.local if dataset.cache_limit is None else None, config, found)
             for key, stream in dataset.by_key().items()
-        ),
+        )
     )
     samples = {key: shards.samples for key, shards in found.shards.items()}
     if len(samples) == len(dataset.by_key()):
@@ -148,17 +93,6 @@ def _validation(config: Training, world_size: int, found: Findings) -> None:
         )
 
 
-def _each(found: Findings, *looks: Callable[[], None]) -> None:
-    """Take every look, whatever is wrong in the others."""
-    for look in looks:
-        try:
-            look()
-        except NotThere as error:
-            found.missing.append(str(error))
-        except UserError as error:
-            found.faults.append(str(error))
-
-
 def _shards(key: str, stream: Stream | EvalDataset, cache: str | None, config: Training, found: Findings) -> None:
     """Look at one folder of shards; ``cache`` is where all of them will have to fit."""
     root = stream.remote or stream.local
@@ -170,7 +104,9 @@ def _shards(key: str, stream: Stream | EvalDataset, cache: str | None, config: T
         shards = json.loads(storage.read_bytes(place))["shards"]
         size = sum(shard["raw_data"]["bytes"] for shard in shards)
         encoding = shards[0]["column_encodings"][shards[0]["column_names"].index("tokens")] if shards else ""
-        found.shards[key] = Shards(folder, sum(shard["samples"] for shard in shards))
+        content = json.dumps([[shard["samples"], shard["raw_data"]] for shard in shards], sort_keys=True)
+        samples = sum(shard["samples"] for shard in shards)
+        found.shards[key] = Shards(folder, samples, sha256(content.encode()).hexdigest())
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{place}: not the index of packed tokens: {error!r}") from error
     if shards and encoding != f"ndarray:uint16:{config.max_seq_len}":
@@ -281,16 +217,28 @@ def _checkpoints(config: Training, world_size: int, found: Findings) -> None:
             f"save_folder: {config.save_folder} already holds checkpoints; set autoresume=true to go on from "
             "them, or choose another run_name or folder"
         )
-    elif found.resume_from is not None:
-        try:
-            manifest = read_manifest(found.resume_from.location)
-        except DamagedCheckpoint as error:
-            found.warnings.append(f"{error}; the one before it will be taken")
-        else:
-            _require_same_run(f"save_folder: {found.resume_from.location}", NEW_FOLDER, manifest, config, found)
+    else:
+        _newest(config, found)
     for checkpoint in found.checkpoints:
         if not checkpoint.whole:
             found.warnings.append(f"{checkpoint.location} has no manifest: it was cut off and is not used")
+
+
+def _newest(config: Training, found: Findings) -> None:
+    """The newest checkpoint that can be read, and whether this is the run that wrote it."""
+    for checkpoint in reversed([one for one in found.checkpoints if one.whole]):
+        try:
+            manifest = read_manifest(checkpoint.location)
+        except DamagedCheckpoint as error:
+            found.warnings.append(f"{error}; the one before it will be taken")
+            continue
+        found.resume_from = checkpoint
+        compare(f"save_folder: {checkpoint.location}", manifest, config, found, same_run=True)
+        return
+    if any(checkpoint.whole for checkpoint in found.checkpoints):
+        found.faults.append(
+            f"save_folder: {config.save_folder}: every checkpoint there is damaged; none can be gone on from"
+        )
 
 
 def _load_path(config: Training, world_size: int, found: Findings) -> None:
@@ -306,57 +254,10 @@ def _load_path(config: Training, world_size: int, found: Findings) -> None:
     except DamagedCheckpoint as error:
         raise UserError(f"load_path: {error}") from error
     size = sum(entry["size"] for entry in manifest["files"].values())
-    found.loaded = Checkpoint(location, manifest["epoch"], manifest["batch"], True, size)
-    _require_same_run(f"load_path: {location}", "take another checkpoint", manifest, config, found)
-    if found.batches is not None and found.loaded.batch >= found.batches:
-        found.faults.append(f"max_duration: {config.max_duration}: load_path is at batch {found.loaded.batch} already")
-
-
-def _require_same_run(what: str, remedy: str, manifest: dict[str, Any], config: Training, found: Findings) -> None:
-    """What would be loaded without a word and be wrong: another attention scale, another place in other data …"""
-    here = found.model.to_dict() if found.model is not None else {}
-    for name in [name for name in here if not name.endswith("_pdrop")]:
-        there = manifest["model"].get(name, here[name])
-        if there != here[name]:
-            found.faults.append(f"{what} has {name} {there}, here it is {here[name]}; {remedy}")
-    tokenizer = manifest["files"].get("tokenizer.json", {}).get("sha256")
-    if tokenizer is not None and found.tokenizer_sha256 not in (None, tokenizer):
-        found.faults.append(f"{what} was trained with another tokenizer; {remedy}")
-    samples = manifest.get("samples")
-    if samples is not None and found.samples not in (None, samples):
-        found.faults.append(
-            f"{what} is a place in {samples} sequences, train_loader.dataset has {found.samples}; give the same data"
-        )
-    for name, value in config.optimizer:  # Composer goes on with the checkpoint's settings, whatever is said here
-        there = manifest.get("optimizer", {}).get(name, value)
-        if (set(there) != set(value)) if name == "no_weight_decay" else (there != value):
-            found.faults.append(f"{what} was trained with optimizer.{name} {there}, here it is {value}; give the same")
-    _require_same_decay(what, manifest, config, found)
-
-
-def _require_same_decay(what: str, manifest: dict[str, Any], config: Training, found: Findings) -> None:
-    """A decay that has begun goes on as it began; elsewhere the learning rate would jump."""
-    here, there = _decay(config, found), None
-    if "schedule" in manifest:
-        before = Training.model_validate(config.model_dump() | manifest["schedule"])
-        there = _decay(before, found)
-    begun = any(decay is not None and manifest["batch"] > decay[0] for decay in (here, there))
-    if begun and here != there:
-        told = [f"from batch {decay[0]} to {decay[1]}" if decay else "nowhere" for decay in (there, here)]
-        found.faults.append(
-            f"{what}, batch {manifest['batch']}: the learning rate decayed {told[0]} there and would decay {told[1]} "
-            "here; go on from a checkpoint before both (load_path, with another run_name), or change max_duration or "
-            "scheduler.t_decay"
-        )
-
-
-def _decay(config: Training, found: Findings) -> tuple[int, int] | None:
-    """The batches between which a warmup_stable_decay decays; None for another schedule, or when it is not known."""
-    if not isinstance(config.scheduler, WarmupStableDecay):
-        return None
-    end = duration_in_batches(config.max_duration, config, found.samples)
-    decay = part_of_run(config.scheduler.t_decay, config, found.samples)
-    return (math.ceil(round(end * (1 - decay), 6)), end) if end is not None and decay is not None else None
+    found.resume_from = Checkpoint(location, manifest["epoch"], manifest["batch"], True, size)
+    compare(f"load_path: {location}", manifest, config, found, same_run=False)
+    if (part_done(manifest, config, found.samples) or 0.0) >= 1:
+        found.faults.append(f"max_duration: {config.max_duration}: load_path is at batch {manifest['batch']} already")
 
 
 def _write_probe(config: Training, world_size: int, found: Findings) -> None:

@@ -13,8 +13,9 @@ from base.errors import UserError
 from base.progress import say
 from recipes import build, parallel
 from recipes.callbacks.random_state import RestoreRandomState
-from recipes.preflight import Findings
+from recipes.findings import Findings
 from recipes.resume import fetch_given, fetch_newest
+from recipes.same_run import trained_with
 from recipes.schema import Training
 from recipes.shard_cache import claim_caches, require_space
 from recipes.together import together
@@ -48,7 +49,10 @@ def pretrain(config: Training, found: Findings) -> None:
 
     model = build.build_model(config, found.model, found.end_of_text)
     restore_random_state = RestoreRandomState()
-    callbacks = [restore_random_state, *build.build_callbacks(config, found.model, tokenizer, found.samples)]
+    callbacks = [
+        restore_random_state,
+        *build.build_callbacks(config, found.model, tokenizer, trained_with(config, found)),
+    ]
     trainer = build.build_trainer(
         config, model, build.build_train_data(config), callbacks, build.build_loggers(config, found.batches),
         build_evaluator(config, tokenizer), resume_from,

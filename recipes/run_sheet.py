@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from base.progress import count, duration
 from model.config import GPTConfig
+from recipes.findings import Findings
 from recipes.memory import GIB, USABLE, largest_microbatch, memory_by_part
-from recipes.preflight import Findings
 from recipes.schema import DATASET, WEIGHTS, Hardware, Training
 
 
@@ -117,12 +117,7 @@ def _data_and_checkpoints(config: Training, found: Findings) -> list[str]:
     tokenizer = f"{found.entries:,} entries" if found.tokenizer_sha256 else "not there"
     lines.append(_row("tokenizer", f"{config.tokenizer.name}: {tokenizer}"))
     if config.save_folder is not None:
-        newest = found.resume_from
-        begin = (
-            f"goes on from {newest.location}"
-            if newest and (config.autoresume or newest is found.loaded)
-            else "begins at batch 0"
-        )
+        begin = f"goes on from {found.resume_from.location}" if found.resume_from else "begins at batch 0"
         whole = sum(checkpoint.whole for checkpoint in found.checkpoints)
         lines.append(_row("checkpoints", f"{config.save_folder}: {whole} whole; {begin}"))
     return lines

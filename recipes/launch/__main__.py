@@ -15,10 +15,11 @@ from base import storage
 from base.configuration import load_configuration
 from base.errors import UserError, run_command
 from base.progress import say
+from recipes.findings import require_sound
 from recipes.launch import kubernetes, plain, skypilot, slurm
 from recipes.launch.node_script import Run
 from recipes.launch.schema import Job, Kubernetes, Plain, SkyPilot, Slurm
-from recipes.preflight import preflight, require_sound
+from recipes.preflight import preflight
 from recipes.schema import Training
 
 

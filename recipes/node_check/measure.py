@@ -11,9 +11,10 @@ import torch
 
 from base import storage
 from base.errors import UserError
+from recipes.findings import Findings
 from recipes.node_check.gathering import Gathering
 from recipes.node_check.judge import Facts
-from recipes.preflight import Findings, preflight
+from recipes.preflight import preflight
 from recipes.schema import Training
 
 GIB = 2**30
