@@ -17,6 +17,9 @@ class Shards:
     place: str
     samples: int
     sha256: str
+    bytes: int  # as they lie on a node's disk
+    index_bytes: int
+    largest_shard: int
 
 
 @dataclass
@@ -32,8 +35,9 @@ class Findings:
     end_of_text: int | None = None
     shards: dict[str, Shards] = field(default_factory=dict)  # by the key of the configuration
     samples: int | None = None  # of an epoch
-    shard_bytes: dict[str, int] = field(default_factory=dict)  # that a cache folder has to hold
+    shard_bytes: dict[str, float] = field(default_factory=dict)  # that a cache folder has to hold
     batches: int | None = None
+    done: float = 0.0  # the part of the run that lies before the checkpoint that it goes on from
     checkpoints: list[Checkpoint] = field(default_factory=list)
     resume_from: Checkpoint | None = None  # the newest whole one of the run itself, or else the one at load_path
     faults: list[str] = field(default_factory=list)

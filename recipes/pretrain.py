@@ -17,7 +17,8 @@ from recipes.findings import Findings
 from recipes.resume import fetch_given, fetch_newest
 from recipes.same_run import trained_with
 from recipes.schema import Training
-from recipes.shard_cache import claim_caches, require_space
+from recipes.shard_cache import claim_caches
+from recipes.this_machine import troubles
 from recipes.together import together
 from recipes.validation import build_evaluator, fetch_shards
 
@@ -38,8 +39,8 @@ def pretrain(config: Training, found: Findings) -> None:
     dist.initialize_dist(device, timeout=config.dist_timeout)
     run_folder = Path(config.run_folder)
     first_on_node = dist.get_local_rank() == 0
+    together(lambda: _require_fit_machine(config, found) if first_on_node else None)
     caches = together(lambda: claim_caches(_cache_folders(config)) if first_on_node else None)
-    together(lambda: require_space(found.shard_bytes) if first_on_node else None)
     together(lambda: fetch_shards(config.eval_loader.dataset) if config.eval_loader and first_on_node else None)
     tokenizer = together(lambda: _local_tokenizer(config, run_folder))
     resume_from = fetch_newest(config.save_folder, run_folder / "resume") if config.save_folder else None
@@ -73,6 +74,12 @@ def pretrain(config: Training, found: Findings) -> None:
     parallel.leave()
 
 
+def _require_fit_machine(config: Training, found: Findings) -> None:
+    nodes = dist.get_world_size() // dist.get_local_world_size()
+    if lacking := troubles(config, found, nodes, resumes=found.resume_from is not None):
+        raise UserError("\n  ".join(lacking))
+
+
 def _cache_folders(config: Training) -> list[str]:
     """Where shards are kept on this node. Held-out shards that have no other copy are only read."""
     folders = [stream.local for stream in config.train_loader.dataset.by_key().values()]
@@ -90,6 +97,8 @@ def _require_gpu_where_needed(config: Training) -> None:
     if any(wanted.values()) and not torch.cuda.is_available():
         changes = " ".join(change for change, needed in wanted.items() if needed)
         raise UserError(f"{config.run_name} needs GPUs, and torch sees none here; for the CPU: {changes}", shared=True)
+    if config.precision == "amp_bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError("precision: amp_bf16, which these GPUs do not have (Ampere and later do)", shared=True)
 
 
 def _is_finished(state: State) -> bool:
