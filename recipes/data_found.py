@@ -32,7 +32,10 @@ def look_at_tokenizer(config: Training, found: Findings) -> None:
     if vocab_size < entries:
         found.faults.append(f"model.vocab_size: {vocab_size} is smaller than the tokenizer's {entries} entries")
     elif vocab_size > entries:
-        found.warnings.append(f"model.vocab_size {vocab_size} is larger than the tokenizer's {entries} entries")
+        found.warnings.append(
+            f"model.vocab_size: {vocab_size} is more than the tokenizer's {entries} entries: rows without a token, "
+            "which the head scores all the same; null takes the tokenizer's"
+        )
     found.model = config.gpt_config(vocab_size)
 
 

@@ -141,11 +141,11 @@ def _data_and_checkpoints(config: Training, found: Findings) -> list[str]:
 
 def _saving(config: Training, model: GPTConfig) -> list[str]:
     size, keep = STATE_BYTES * model.n_parameters / 1e9, config.save_num_checkpoints_to_keep
-    kept = "all are kept" if keep < 0 else f"the newest {keep} are kept, {keep * size:,.2f} GB"
+    kept = "all are kept" if keep < 0 else f"the newest {keep} are kept, {keep * size:.3g} GB"
     within = config.dist_timeout / 2
     return [
-        _row("a checkpoint", f"{size:,.2f} GB every {config.save_interval}; {kept}"),
-        _row("its upload", f"within {within:.0f} s, half of dist_timeout: {1e3 * size / within:,.2f} MB/s in all"),
+        _row("a checkpoint", f"{size:.3g} GB every {config.save_interval}; {kept}"),
+        _row("its upload", f"within {within:.0f} s, half of dist_timeout: {1e3 * size / within:.3g} MB/s in all"),
     ]
 
 
