@@ -235,6 +235,18 @@ def test_where_two_schedules_are_said_to_agree_composer_gives_one_rate(new_run, 
             assert bool(found.faults) == (abs(before[batch] - after[batch]) > 1e-9), (batch, found.faults)
 
 
+def test_a_larger_batch_moves_the_checkpoint_on_a_schedule_in_epochs_and_not_on_one_in_tokens(new_run):
+    """Ten batches of four are ten of 24, or of 12 when the batch is doubled; tokens stay what they are."""
+    for max_duration, jump in (("2ep", True), ("6144tok", False)):
+        trunk = new_run(f"trunk-{max_duration}", scheduler=COSINE, max_duration=max_duration)
+        branch = new_run(
+            f"branch-{max_duration}", scheduler={**COSINE, "t_warmup": "1024tok"}, max_duration=max_duration
+        )
+        found = look(branch, load_path=str(save(trunk, 10)), global_train_batch_size=8)
+        assert len(found.faults) == jump
+        assert all("30.00 % of" in fault and "80.00 % of" in fault for fault in found.faults), found.faults
+
+
 def test_another_run_may_change_what_a_step_computes_and_is_told_so(new_run):
     trunk, branch = new_run("trunk", scheduler=CONSTANT), new_run("branch", scheduler=CONSTANT)
     place = save(trunk, 10)
