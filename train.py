@@ -4,7 +4,8 @@ import argparse
 
 from base.configuration import load_configuration
 from base.errors import run_command
-from recipes.preflight import preflight, require_sound, tell_warnings, world_size_from_environment
+from recipes.findings import require_sound, tell_warnings
+from recipes.preflight import nodes_from_environment, preflight, world_size_from_environment
 from recipes.run_sheet import run_sheet
 from recipes.schema import Training
 
@@ -23,7 +24,7 @@ def main() -> None:
         print(run_sheet(config, found, world_size))
         require_sound(found, missing_too=False)
         return
-    found = preflight(config, world_size_from_environment(), probe_writing=False)
+    found = preflight(config, world_size_from_environment(), probe_writing=False, nodes=nodes_from_environment())
     require_sound(found, missing_too=True)
     tell_warnings(found)
     from recipes.pretrain import pretrain  # imports torch and Composer: 10 seconds

@@ -131,7 +131,7 @@ def disk_error(path: str | Path, error: OSError) -> UserError:
 
 def free_bytes(path: str | Path) -> int:
     """Room on the disk of a local path, which need not be there yet."""
-    return shutil.disk_usage(_existing(Path(path))).free
+    return shutil.disk_usage(nearest_existing(path)).free
 
 
 def upload(path: str | Path, location: str) -> None:
@@ -310,8 +310,9 @@ def _refused(location: str, endpoint: str, error: Any) -> UserError:
     return kind(f"{location} at {endpoint}: {code}: {remedy}")
 
 
-def _existing(path: Path) -> Path:
-    path = path.absolute()
+def nearest_existing(path: str | Path) -> Path:
+    """The local path itself, or the nearest folder above it that is there."""
+    path = Path(path).absolute()
     while not path.exists():
         path = path.parent
     return path

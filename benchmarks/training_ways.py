@@ -106,7 +106,7 @@ def _trainer(config: Training, samples: list[Any], losses: list[float]) -> Run:
     model = build.build_model(config, shape)
     clock = Clock(losses)
     data = DataSpec(dataloader=_loader(samples), get_num_tokens_in_batch=token_count)
-    callbacks = [clock, *build.build_callbacks(config, shape, Path())]
+    callbacks = [clock, *build.build_callbacks(config, shape, Path(), trained_with={})]
     trainer = build.build_trainer(config, model, data, callbacks, build.build_loggers(config, None))
 
     def run(steps: int) -> list[float]:

@@ -146,10 +146,12 @@ def build_scheduler(config: Training) -> ComposerScheduler:
     return kinds[scheduler.name](**arguments)
 
 
-def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path, samples: int | None = None) -> list[Callback]:
+def build_callbacks(
+    config: Training, shape: GPTConfig, tokenizer: Path, trained_with: dict[str, Any]
+) -> list[Callback]:
     """Faults of the data first, checkpoints last: a checkpoint holds what the others have done to the state.
 
-    ``samples`` of the dataset go into the checkpoints, for whoever goes on from them.
+    ``trained_with`` (recipes.same_run) goes into the checkpoints, for whoever goes on from them.
     """
     wanted = config.callbacks
     callbacks: list[Callback] = [EndTogether()]
@@ -186,11 +188,7 @@ def build_callbacks(config: Training, shape: GPTConfig, tokenizer: Path, samples
                 interval=config.save_interval,
                 staging=Path(config.run_folder) / "staging",
                 model=shape,
-                trained_with={
-                    "samples": samples,
-                    "optimizer": config.optimizer.model_dump(),
-                    "schedule": config.model_dump(include={"scheduler", "max_duration"}),
-                },
+                trained_with=trained_with,
                 tokenizer=tokenizer,
                 keep=config.save_num_checkpoints_to_keep,
                 timeout=config.dist_timeout / 2,  # rank 0 must speak before the others stop waiting for it

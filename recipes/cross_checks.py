@@ -48,6 +48,8 @@ def _sharding_is_whole(c: Training) -> Faults:
             "fsdp_config.data_parallel_shard_degree",
             "HYBRID_SHARD needs it, the number of ranks that share one copy of the model; the others do not take it",
         )
+    if fsdp.mixed_precision == "PURE" and c.precision == "fp32":
+        yield "fsdp_config.mixed_precision", "PURE reduces gradients in bf16, and precision is fp32: leave it out"
     if fsdp.activation_checkpointing_interval > 1 and not fsdp.activation_checkpointing:
         yield "fsdp_config.activation_checkpointing_interval", "says nothing while activation_checkpointing is off"
     if fsdp.activation_checkpointing_interval > c.model.n_layers:

@@ -1,233 +1,54 @@
 """What can be checked before a GPU is touched: data, tokenizer, ids, questions, checkpoints. Imports nothing heavy."""
 
-import json
-import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from functools import partial
-from hashlib import sha256
 from importlib.util import find_spec
-from typing import Any
+from netrc import NetrcParseError, netrc
+from urllib.parse import urlsplit
 
 from base import storage
 from base.errors import NotThere, UserError
-from base.progress import say
 from eval.task import find_file, load_questions
 from eval.tasks import TASKS
 from model.checkpoint import MANIFEST, Checkpoint, DamagedCheckpoint, list_checkpoints, read_manifest
-from model.config import END_OF_TEXT, GPTConfig
 from recipes.cross_checks import schedule_faults
-from recipes.schema import DATASET, Dataset, EvalDataset, Stream, Training, WarmupStableDecay
-from recipes.times import batch_sizes, duration_in_batches, parse_time, part_of_run
+from recipes.data_found import look_at_dataset, look_at_tokenizer, look_at_validation
+from recipes.findings import Findings
+from recipes.same_run import compare, part_done
+from recipes.schema import DATASET, Training
+from recipes.this_machine import troubles
+from recipes.times import batch_sizes, duration_in_batches, part_of_run
 
-NEW_FOLDER = "choose another run_name or folder to begin anew"
-Look = Callable[[Training, int, "Findings"], None]
-
-
-@dataclass(frozen=True)
-class Shards:
-    """A folder with packed sequences."""
-
-    place: str
-    samples: int
-    ids_seen: str = ""  # of which shards the ids were looked at; nothing while the vocabulary is not known
+Look = Callable[[Training, Findings], None]
+GPUS_OF_A_NODE = 8  # where nobody says how many
 
 
-@dataclass
-class Findings:
-    """What was found.
-
-    ``faults`` must be mended; ``missing`` is not there yet, or not to be seen from here; ``warnings`` should be read.
-    """
-
-    model: GPTConfig | None = None
-    tokenizer_sha256: str | None = None
-    entries: int | None = None
-    end_of_text: int | None = None
-    shards: dict[str, Shards] = field(default_factory=dict)  # by the key of the configuration
-    samples: int | None = None  # of an epoch
-    shard_bytes: dict[str, int] = field(default_factory=dict)  # that a cache folder has to hold
-    batches: int | None = None
-    checkpoints: list[Checkpoint] = field(default_factory=list)
-    loaded: Checkpoint | None = None  # the one at load_path, when it is to be used
-    faults: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def resume_from(self) -> Checkpoint | None:
-        """The newest whole checkpoint, or else the one at load_path."""
-        whole = [checkpoint for checkpoint in self.checkpoints if checkpoint.whole]
-        return whole[-1] if whole else self.loaded
-
-
-def preflight(config: Training, world_size: int, probe_writing: bool) -> Findings:
+def preflight(config: Training, world_size: int, probe_writing: bool, nodes: int | None = None) -> Findings:
     """Look at everything that the run will need.
 
     Args:
         config: the training configuration.
         world_size: number of ranks that will train.
-        probe_writing: also write and delete a file in the checkpoint folder.
+        probe_writing: for ``--check``: also write and delete a file in the checkpoint folder, and look at this machine
+            as one that will train.
+        nodes: on how many machines, where that is known.
     """
     found = Findings()
     if config.model.vocab_size is not None:
         found.model = config.gpt_config(config.model.vocab_size)
-    looks: list[Look] = [_tokenizer, _dataset, _validation, _batches, _ranks, _questions, _installed, _checkpoints]
-    everything = [*looks, _load_path, *([_write_probe] if probe_writing else [])]
-    _each(found, *(partial(look, config, world_size, found) for look in everything))
+    data: list[Look] = [look_at_tokenizer, look_at_dataset, look_at_validation]
+    rest: list[Look] = [_batches, _questions, _installed, _checkpoints, _load_path]
+    found.take(*(partial(look, config, found) for look in [*data, *rest]))
+    found.take(partial(_ranks, config, world_size, found), partial(_nodes, config, nodes, found))
+    if probe_writing:
+        found.take(partial(_write_probe, config))
+        here = troubles(config, found, nodes or -(-world_size // GPUS_OF_A_NODE), resumes=config.autoresume)
+        found.warnings += [f"on this machine, {trouble}" for trouble in here]
     return found
 
 
-def require_sound(found: Findings, missing_too: bool) -> None:
-    """Raise one UserError with all faults; ``missing_too`` counts what is not there yet as well."""
-    faults = found.faults + (found.missing if missing_too else [])
-    if faults:
-        number = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        raise UserError(f"{number} before training\n" + "\n".join(f"  {fault}" for fault in faults), shared=True)
-
-
-def tell_warnings(found: Findings) -> None:
-    """Say what should be read, on rank 0; the run sheet of ``--check`` has it, too."""
-    if os.environ.get("RANK", "0") == "0":
-        for warning in found.warnings:
-            say(f"warning: {warning}")
-
-
-def _tokenizer(config: Training, world_size: int, found: Findings) -> None:
-    place = storage.join(config.tokenizer.name, "tokenizer.json")
-    if not storage.exists(place):
-        raise NotThere(f"tokenizer.name: {place}: no such file; `python -m data_prep` makes it (stage tokenizer)")
-    data = storage.read_bytes(place)
-    try:
-        content = json.loads(data)
-        added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
-        ids = {*content["model"]["vocab"].values(), *added.values()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"tokenizer.name: {place}: not a tokenizer: {error}") from error
-    found.tokenizer_sha256 = sha256(data).hexdigest()
-    found.entries = entries = max(ids) + 1
-    found.end_of_text = added.get(END_OF_TEXT)
-    if config.model.document_mask and found.end_of_text is None:
-        found.faults.append(f"model.document_mask: {place} has no {END_OF_TEXT}, so documents have no end")
-    vocab_size = config.model.vocab_size or entries
-    if vocab_size < entries:
-        found.faults.append(f"model.vocab_size: {vocab_size} is smaller than the tokenizer's {entries} entries")
-    elif vocab_size > entries:
-        found.warnings.append(f"model.vocab_size {vocab_size} is larger than the tokenizer's {entries} entries")
-    found.model = config.gpt_config(vocab_size)
-
-
-def _dataset(config: Training, world_size: int, found: Findings) -> None:
-    dataset = config.train_loader.dataset
-    _each(
-        found,
-        *(
-            partial(_shards, key, stream, stream.local if dataset.cache_limit is None else None, config, found)
-            for key, stream in dataset.by_key().items()
-        ),
-    )
-    samples = {key: shards.samples for key, shards in found.shards.items()}
-    if len(samples) == len(dataset.by_key()):
-        found.samples = samples_per_epoch(dataset, samples)
-
-
-def _validation(config: Training, world_size: int, found: Findings) -> None:
-    if config.eval_loader is None:
-        return
-    dataset = config.eval_loader.dataset
-    key = "eval_loader.dataset"
-    _shards(key, dataset, dataset.local if dataset.remote is not None else None, config, found)
-    if found.shards[key].samples == 0:
-        found.faults.append(
-            f"{key}: {found.shards[key].place} holds no sequence; prepare more with shards.val_fraction"
-        )
-    if config.eval_subset_num_batches != -1:
-        found.warnings.append(
-            f"eval_subset_num_batches: {config.eval_subset_num_batches} batches of each rank: the validation loss will "
-            "depend on the number of ranks and on device_eval_batch_size; -1 takes every sequence once"
-        )
-
-
-def _each(found: Findings, *looks: Callable[[], None]) -> None:
-    """Take every look, whatever is wrong in the others."""
-    for look in looks:
-        try:
-            look()
-        except NotThere as error:
-            found.missing.append(str(error))
-        except UserError as error:
-            found.faults.append(str(error))
-
-
-def _shards(key: str, stream: Stream | EvalDataset, cache: str | None, config: Training, found: Findings) -> None:
-    """Look at one folder of shards; ``cache`` is where all of them will have to fit."""
-    root = stream.remote or stream.local
-    folder = storage.join(root, *([stream.split] if stream.split else []))
-    place = storage.join(folder, "index.json")
-    if not storage.exists(place):
-        raise NotThere(f"{key}: {place}: no such file; `python -m data_prep` writes it last")
-    try:
-        shards = json.loads(storage.read_bytes(place))["shards"]
-        size = sum(shard["raw_data"]["bytes"] for shard in shards)
-        encoding = shards[0]["column_encodings"][shards[0]["column_names"].index("tokens")] if shards else ""
-        found.shards[key] = Shards(folder, sum(shard["samples"] for shard in shards))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{place}: not the index of packed tokens: {error!r}") from error
-    if shards and encoding != f"ndarray:uint16:{config.max_seq_len}":
-        found.faults.append(
-            f"max_seq_len: {config.max_seq_len}, but the shards hold {encoding}; prepare them with "
-            f"shards.max_seq_len={config.max_seq_len}" + (f" ({folder})" if key != DATASET else "")
-        )
-    if stream.remote is not None and cache is not None:
-        found.shard_bytes[cache] = found.shard_bytes.get(cache, 0) + size
-        room = sum(storage.list_files(cache).values()) + storage.free_bytes(cache)
-        if size > room:
-            found.warnings.append(
-                f"{key}.local: {cache} has room for {room / 1e9:.2f} GB of the "
-                f"{size / 1e9:.2f} GB of shards; set cache_limit, or take another disk"
-            )
-    _card(storage.join(root, "card.json"), found)
-    if encoding.startswith("ndarray:uint16:") and found.model is not None:
-        from recipes.shard_ids import look_at_ids  # imports numpy: a tenth of a second
-
-        seen = look_at_ids(folder, shards, found.model.vocab_size)
-        found.shards[key] = replace(found.shards[key], ids_seen=seen)
-
-
-def _card(place: str, found: Findings) -> None:
-    """What wrote the shards, as their card tells it."""
-    if not storage.exists(place):
-        warning = f"{place} is not there: whether the tokenizer fits the shards was not checked"
-        if warning not in found.warnings:
-            found.warnings.append(warning)
-        return
-    card = json.loads(storage.read_bytes(place))
-    theirs, ids = card.get("tokenizer_sha256"), card.get("vocab_size", 0)
-    faults = []
-    if found.tokenizer_sha256 is not None and theirs not in (None, found.tokenizer_sha256):
-        faults.append(f"tokenizer.name: not the tokenizer that wrote the shards ({place} has its hash)")
-    if found.model is not None and ids > found.model.vocab_size:
-        faults.append(f"model.vocab_size: the shards hold ids up to {ids - 1} ({place})")
-    found.faults += [fault for fault in faults if fault not in found.faults]  # training and validation share a card
-
-
-def samples_per_epoch(dataset: Dataset, samples: dict[str, int]) -> int:
-    """Sequences of an epoch, as Streaming reckons them.
-
-    Args:
-        dataset: the training data.
-        samples: what lies in each stream, by its key.
-    """
-    if dataset.epoch_size is not None:
-        return dataset.epoch_size
-    chosen = 0
-    for key, stream in dataset.by_key().items():
-        chosen += stream.choose or int((stream.repeat or 1) * samples[key])
-    return chosen
-
-
-def _batches(config: Training, world_size: int, found: Findings) -> None:
+def _batches(config: Training, found: Findings) -> None:
     if found.samples is not None and found.samples < config.global_train_batch_size:
         found.faults.append(
             f"global_train_batch_size: {config.global_train_batch_size}, but there are {found.samples} sequences"
@@ -235,6 +56,18 @@ def _batches(config: Training, world_size: int, found: Findings) -> None:
         return
     found.batches = duration_in_batches(config.max_duration, config, found.samples)
     found.faults += [f"{key}: {message}" for key, message in schedule_faults(config, found.samples)]
+    warmup = part_of_run(config.scheduler.t_warmup, config, found.samples)
+    if found.batches is None:
+        return
+    if warmup is not None and warmup * found.batches < 1 - 1e-9:
+        found.warnings.append(
+            f"scheduler.t_warmup: {config.scheduler.t_warmup} is less than a batch: the first has the full rate already"
+        )
+    interval = duration_in_batches(config.save_interval, config, found.samples)
+    if config.save_folder is not None and interval is not None and interval > found.batches:
+        found.warnings.append(
+            f"save_interval: {config.save_interval} is longer than the run: the only checkpoint is that of its end"
+        )
 
 
 def _ranks(config: Training, world_size: int, found: Findings) -> None:
@@ -263,9 +96,18 @@ def _ranks(config: Training, world_size: int, found: Findings) -> None:
         found.faults.append(
             f"device_train_microbatch_size: {micro} does not divide {of} {each} sequences of each of {world_size} ranks"
         )
+    ahead = config.train_loader.dataset.predownload
+    if ahead is not None and ahead < total // world_size:
+        found.warnings.append(
+            f"{DATASET}.predownload: {ahead} is less than a rank's batch of {total // world_size}: it will wait"
+        )
+    if config.hardware is not None and config.hardware.count != world_size:
+        found.warnings.append(
+            f"hardware.count={config.hardware.count}: the run sheet of --check is for so many, here are {world_size}"
+        )
 
 
-def _questions(config: Training, world_size: int, found: Findings) -> None:
+def _questions(config: Training, found: Findings) -> None:
     scores = config.callbacks.score_checkpoints
     for name in scores.tasks if scores is not None else []:
         assert scores is not None
@@ -277,15 +119,47 @@ def _questions(config: Training, world_size: int, found: Findings) -> None:
         load_questions(TASKS[name], scores.data, scores.limit)
 
 
-def _installed(config: Training, world_size: int, found: Findings) -> None:
+def _nodes(config: Training, nodes: int | None, found: Findings) -> None:
+    """Streaming begins an epoch on so many machines only; goes on from a checkpoint it does on any number."""
+    canonical = config.train_loader.dataset.num_canonical_nodes
+    if nodes is None or found.resume_from is not None or canonical % nodes == 0 or nodes % canonical == 0:
+        return
+    found.faults.append(
+        f"{DATASET}.num_canonical_nodes: {canonical} and the {nodes} nodes do not divide one another; "
+        f"{nodes * max(1, round(canonical / nodes))} would do"
+    )
+
+
+def _installed(config: Training, found: Findings) -> None:
     for name, settings in config.loggers:
         if settings is not None and find_spec(name) is None:
             found.missing.append(f"loggers.{name}: {name} is not installed; `pip install '.[trackers]'` brings it")
     if config.float8 is not None and find_spec("torchao") is None:
         found.missing.append("float8: torchao is not installed; `pip install '.[float8]'` brings it")
+    wandb, mlflow = config.loggers.wandb, config.loggers.mlflow
+    if wandb is not None and os.environ.get("WANDB_MODE", "online") == "online" and not _has_wandb_key():
+        found.warnings.append(
+            "loggers.wandb: neither WANDB_API_KEY nor ~/.netrc has a key here; without one the run ends at its start: "
+            "set it, or WANDB_MODE=offline"
+        )
+    uri = (mlflow.tracking_uri if mlflow is not None else None) or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if mlflow is not None and uri and (uri.startswith("file:") or "://" not in uri) and uri != "databricks":
+        found.warnings.append(
+            f"loggers.mlflow.tracking_uri: {uri} is a folder, which MLflow 3 refuses; give sqlite:///FILE or a server"
+        )
 
 
-def _checkpoints(config: Training, world_size: int, found: Findings) -> None:
+def _has_wandb_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, NetrcParseError):
+        return False
+
+
+def _checkpoints(config: Training, found: Findings) -> None:
     if config.save_folder is None:
         found.warnings.append("save_folder is not set: no checkpoint will be written")
         return
@@ -297,19 +171,32 @@ def _checkpoints(config: Training, world_size: int, found: Findings) -> None:
             f"save_folder: {config.save_folder} already holds checkpoints; set autoresume=true to go on from "
             "them, or choose another run_name or folder"
         )
-    elif found.resume_from is not None:
-        try:
-            manifest = read_manifest(found.resume_from.location)
-        except DamagedCheckpoint as error:
-            found.warnings.append(f"{error}; the one before it will be taken")
-        else:
-            _require_same_run(f"save_folder: {found.resume_from.location}", NEW_FOLDER, manifest, config, found)
+    else:
+        _newest(config, found)
     for checkpoint in found.checkpoints:
         if not checkpoint.whole:
             found.warnings.append(f"{checkpoint.location} has no manifest: it was cut off and is not used")
 
 
-def _load_path(config: Training, world_size: int, found: Findings) -> None:
+def _newest(config: Training, found: Findings) -> None:
+    """The newest checkpoint that can be read, and whether this is the run that wrote it."""
+    for checkpoint in reversed([one for one in found.checkpoints if one.whole]):
+        try:
+            manifest = read_manifest(checkpoint.location)
+        except DamagedCheckpoint as error:
+            found.warnings.append(f"{error}; the one before it will be taken")
+            continue
+        found.resume_from = checkpoint
+        found.done = part_done(manifest, config, found.samples) or 0.0
+        compare(f"save_folder: {checkpoint.location}", manifest, config, found, same_run=True)
+        return
+    if any(checkpoint.whole for checkpoint in found.checkpoints):
+        found.faults.append(
+            f"save_folder: {config.save_folder}: every checkpoint there is damaged; none can be gone on from"
+        )
+
+
+def _load_path(config: Training, found: Findings) -> None:
     location = config.load_path
     if location is None or found.resume_from is not None:
         return  # what the run itself has written comes first, as with Composer
@@ -322,82 +209,28 @@ def _load_path(config: Training, world_size: int, found: Findings) -> None:
     except DamagedCheckpoint as error:
         raise UserError(f"load_path: {error}") from error
     size = sum(entry["size"] for entry in manifest["files"].values())
-    found.loaded = Checkpoint(location, manifest["epoch"], manifest["batch"], True, size)
-    _require_same_run(f"load_path: {location}", "take another checkpoint", manifest, config, found)
-    if found.batches is not None and found.loaded.batch >= found.batches:
-        found.faults.append(f"max_duration: {config.max_duration}: load_path is at batch {found.loaded.batch} already")
+    found.resume_from = Checkpoint(location, manifest["epoch"], manifest["batch"], True, size)
+    found.done = part_done(manifest, config, found.samples) or 0.0
+    compare(f"load_path: {location}", manifest, config, found, same_run=False)
+    if found.done >= 1:
+        found.faults.append(f"max_duration: {config.max_duration}: load_path is at batch {manifest['batch']} already")
 
 
-def _require_same_run(what: str, remedy: str, manifest: dict[str, Any], config: Training, found: Findings) -> None:
-    """What would be loaded without a word and be wrong: another attention scale, another place in other data …"""
-    here = found.model.to_dict() if found.model is not None else {}
-    for name in [name for name in here if not name.endswith("_pdrop")]:
-        there = manifest["model"].get(name, here[name])
-        if there != here[name]:
-            found.faults.append(f"{what} has {name} {there}, here it is {here[name]}; {remedy}")
-    tokenizer = manifest["files"].get("tokenizer.json", {}).get("sha256")
-    if tokenizer is not None and found.tokenizer_sha256 not in (None, tokenizer):
-        found.faults.append(f"{what} was trained with another tokenizer; {remedy}")
-    samples = manifest.get("samples")
-    if samples is not None and found.samples not in (None, samples):
-        found.faults.append(
-            f"{what} is a place in {samples} sequences, train_loader.dataset has {found.samples}; give the same data"
-        )
-    for name, value in config.optimizer:  # Composer goes on with the checkpoint's settings, whatever is said here
-        there = manifest.get("optimizer", {}).get(name, value)
-        if (set(there) != set(value)) if name == "no_weight_decay" else (there != value):
-            found.faults.append(f"{what} was trained with optimizer.{name} {there}, here it is {value}; give the same")
-    _require_same_decay(what, manifest, config, found)
-    _tell_other_batch_sizes(what, manifest, config, found)
-
-
-def _tell_other_batch_sizes(what: str, manifest: dict[str, Any], config: Training, found: Findings) -> None:
-    """They may change, as for a larger batch from there on, but the length of a run is reckoned from its beginning."""
-    batch, there = manifest.get("batch", 0), manifest.get("token", 0)
-    here = batch_sizes(config).samples(batch) * config.max_seq_len
-    if there not in (0, here) and config.train_loader.drop_last:
-        found.warnings.append(
-            f"{what}: {batch:,} batches had {there:,} tokens there, and would have {here:,} here "
-            "(global_train_batch_size, batch_size_warmup): the run will not have as many batches as it is said to"
-        )
-
-
-def _require_same_decay(what: str, manifest: dict[str, Any], config: Training, found: Findings) -> None:
-    """A decay that has begun goes on as it began; elsewhere the learning rate would jump."""
-    here, there = _decay(config, found), None
-    if "schedule" in manifest:
-        before = Training.model_validate(config.model_dump() | manifest["schedule"])
-        there = _decay(before, found)
-    begun = any(decay is not None and manifest["batch"] > decay[0] for decay in (here, there))
-    if begun and here != there:
-        told = [f"from batch {decay[0]} to {decay[1]}" if decay else "nowhere" for decay in (there, here)]
-        found.faults.append(
-            f"{what}, batch {manifest['batch']}: the learning rate decayed {told[0]} there and would decay {told[1]} "
-            "here; go on from a checkpoint before both (load_path, with another run_name), or change max_duration or "
-            "scheduler.t_decay"
-        )
-
-
-def _decay(config: Training, found: Findings) -> tuple[int, int] | None:
-    """The batches between which a warmup_stable_decay decays; None for another schedule, or when it is not known."""
-    if not isinstance(config.scheduler, WarmupStableDecay):
-        return None
-    end = duration_in_batches(config.max_duration, config, found.samples)
-    decay = part_of_run(config.scheduler.t_decay, config, found.samples)
-    if end is None or decay is None:
-        return None
-    value, unit = parse_time(config.max_duration)
-    if unit == "ep":
-        value, unit = end, "ba"
-    begin = duration_in_batches(f"{math.ceil(round(value * (1 - decay), 6))}{unit}", config, found.samples)
-    return (begin, end) if begin is not None else None
-
-
-def _write_probe(config: Training, world_size: int, found: Findings) -> None:
-    if config.save_folder is not None:
+def _write_probe(config: Training) -> None:
+    if config.save_folder is None:
+        return
+    try:
         storage.require_writable(config.save_folder)
+    except UserError as error:
+        raise type(error)(f"save_folder: {error}") from error
 
 
 def world_size_from_environment() -> int:
     """Number of ranks as the launcher says it; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def nodes_from_environment() -> int | None:
+    """Number of machines as the launcher says it; None without a launcher."""
+    on_each = os.environ.get("LOCAL_WORLD_SIZE")
+    return world_size_from_environment() // int(on_each) if on_each else None

@@ -13,10 +13,12 @@ from base.errors import UserError
 from base.progress import say
 from recipes import build, parallel
 from recipes.callbacks.random_state import RestoreRandomState
-from recipes.preflight import Findings
+from recipes.findings import Findings
 from recipes.resume import fetch_given, fetch_newest, go_on_in_the_data
+from recipes.same_run import trained_with
 from recipes.schema import Training
-from recipes.shard_cache import claim_caches, require_space
+from recipes.shard_cache import claim_caches
+from recipes.this_machine import troubles
 from recipes.together import together
 from recipes.validation import build_evaluator, fetch_shards
 
@@ -41,8 +43,8 @@ def pretrain(config: Training, found: Findings) -> None:
     first_on_node = dist.get_local_rank() == 0
     vocab_size = found.model.vocab_size
     held_out = config.eval_loader.dataset if config.eval_loader else None
+    together(lambda: _require_fit_machine(config, found) if first_on_node else None)
     caches = together(lambda: claim_caches(_cache_folders(config)) if first_on_node else None)
-    together(lambda: require_space(found.shard_bytes) if first_on_node else None)
     together(lambda: fetch_shards(held_out, vocab_size) if held_out is not None and first_on_node else None)
     tokenizer = together(lambda: _local_tokenizer(config, run_folder))
     resume_from = fetch_newest(config.save_folder, run_folder / "resume") if config.save_folder else None
@@ -52,7 +54,10 @@ def pretrain(config: Training, found: Findings) -> None:
 
     model = build.build_model(config, found.model, found.end_of_text)
     restore_random_state = RestoreRandomState()
-    callbacks = [restore_random_state, *build.build_callbacks(config, found.model, tokenizer, found.samples)]
+    callbacks = [
+        restore_random_state,
+        *build.build_callbacks(config, found.model, tokenizer, trained_with(config, found)),
+    ]
     trainer = build.build_trainer(
         config, model, build.build_train_data(config, vocab_size), callbacks,
         build.build_loggers(config, found.batches), build_evaluator(config, tokenizer), resume_from,
@@ -72,6 +77,12 @@ def pretrain(config: Training, found: Findings) -> None:
     if caches is not None:
         caches.close()
     parallel.leave()
+
+
+def _require_fit_machine(config: Training, found: Findings) -> None:
+    nodes = dist.get_world_size() // dist.get_local_world_size()
+    if lacking := troubles(config, found, nodes, resumes=found.resume_from is not None):
+        raise UserError("\n  ".join(lacking))
 
 
 def _cache_folders(config: Training) -> list[str]:
@@ -95,6 +106,8 @@ def _require_gpu_where_needed(config: Training) -> None:
     if config.float8 is not None and torch.cuda.get_device_capability() < FIRST_WITH_FP8:
         name = torch.cuda.get_device_name()
         raise UserError(f"float8: {name} has no FP8, which came with H100 and L4; set float8=null", shared=True)
+    if config.precision == "amp_bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError("precision: amp_bf16, which these GPUs do not have (Ampere and later do)", shared=True)
 
 
 def _is_finished(state: State) -> bool:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from base.progress import count, duration
 from model.config import GPTConfig
+from recipes.findings import Findings
 from recipes.memory import GIB, USABLE, largest_microbatch, memory_by_part
-from recipes.preflight import Findings
 from recipes.schema import DATASET, WEIGHTS, Hardware, Training
-from recipes.times import batch_sizes
+from recipes.this_machine import STATE_BYTES
+from recipes.times import batch_sizes, part_of_run
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,21 @@ def _tokens(config: Training, found: Findings) -> list[str]:
         lines.append(_row("tokens", f"{tokens:,}"))
         if found.samples:
             lines.append(_row("epochs", f"{tokens / (found.samples * config.max_seq_len):.2f}"))
+        if found.resume_from is not None:
+            lines.append(_row("done already", f"{found.done:.1%}, to batch {found.resume_from.batch:,}"))
+        lines.append(_row("learning rate", _learning_rate(config, found)))
         flops = f"{found.model.flops_per_token() / 1e9:.3f} GFLOP a token, {tokens * found.model.flops_per_token():.3g}"
         lines.append(_row("work", f"{flops} in all (6 x matmul parameters + 12 x layers x width x length)"))
     return [*lines, ""]
+
+
+def _learning_rate(config: Training, found: Findings) -> str:
+    scheduler = config.scheduler
+    warmup = part_of_run(scheduler.t_warmup, config, found.samples)
+    told = f"{config.optimizer.lr:g}, {scheduler.name}"
+    if warmup is None or found.batches is None:
+        return told
+    return f"{told}: {warmup * found.batches:,.0f} batches of warmup, {warmup:.2%} of the run"
 
 
 def _memory(config: Training, model: GPTConfig, world_size: int) -> list[str]:
@@ -103,12 +116,13 @@ def _time_and_cost(config: Training, found: Findings) -> list[str]:
     hardware: Hardware = config.hardware
     gpu = GPUS[hardware.gpu]
     rate = gpu.mfu * gpu.bf16_flops / found.model.flops_per_token()
-    seconds = batch_sizes(config).samples(found.batches) * config.max_seq_len / (rate * hardware.count)
+    sequences = (1 - found.done) * batch_sizes(config).samples(found.batches)
+    seconds = sequences * config.max_seq_len / (rate * hardware.count)
     hours = seconds / 3600 * hardware.count
     lines = [
         f"expected on {hardware.count} x {hardware.gpu} (at the {gpu.mfu:.1%} MFU of {gpu.source})",
         _row("tokens a second", f"{count(rate)} a GPU, {count(rate * hardware.count)} in all"),
-        _row("duration", duration(seconds)),
+        _row("duration" if found.done == 0 else "duration of the rest", duration(seconds)),
         _row("GPU hours", f"{hours:,.0f}"),
     ]
     if hardware.usd_per_gpu_hour is not None:
@@ -122,15 +136,22 @@ def _data_and_checkpoints(config: Training, found: Findings) -> list[str]:
     tokenizer = f"{found.entries:,} entries" if found.tokenizer_sha256 else "not there"
     lines.append(_row("tokenizer", f"{config.tokenizer.name}: {tokenizer}"))
     if config.save_folder is not None:
-        newest = found.resume_from
-        begin = (
-            f"goes on from {newest.location}"
-            if newest and (config.autoresume or newest is found.loaded)
-            else "begins at batch 0"
-        )
+        begin = f"goes on from {found.resume_from.location}" if found.resume_from else "begins at batch 0"
         whole = sum(checkpoint.whole for checkpoint in found.checkpoints)
         lines.append(_row("checkpoints", f"{config.save_folder}: {whole} whole; {begin}"))
+        if found.model is not None:
+            lines += _saving(config, found.model)
     return lines
+
+
+def _saving(config: Training, model: GPTConfig) -> list[str]:
+    size, keep = STATE_BYTES * model.n_parameters / 1e9, config.save_num_checkpoints_to_keep
+    kept = "all are kept" if keep < 0 else f"the newest {keep} are kept, {keep * size:.3g} GB"
+    within = config.dist_timeout / 2
+    return [
+        _row("a checkpoint", f"{size:.3g} GB every {config.save_interval}; {kept}"),
+        _row("its upload", f"within {within:.0f} s, half of dist_timeout: {1e3 * size / within:.3g} MB/s in all"),
+    ]
 
 
 def _data(config: Training, found: Findings) -> list[str]:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from base.configuration import Schema, Section
 from model.config import GPTConfig
-from recipes.times import parse_fraction, parse_time
+from recipes.times import parse_bytes, parse_fraction, parse_time
 
 DATASET = "train_loader.dataset"
 WEIGHTS = ("proportion", "repeat", "choose")  # of a stream: one of them, or none
@@ -42,6 +42,11 @@ def _time_in_data(text: str) -> str:
     if unit not in ("tok", "sp") or value == 0:
         raise ValueError(f"must be in tok or sp, and more than 0; it is {text!r}")
     return text
+
+
+def _bytes(limit: int | str) -> int | str:
+    parse_bytes(limit)
+    return limit
 
 
 TimeInData = Annotated[str, AfterValidator(_time_in_data)]
@@ -98,11 +103,11 @@ class Dataset(Section):
     epoch_size: Positive | None = None  # samples; without it, as many as the streams have, or as they say
     shuffle: bool = False
     shuffle_algo: Literal["py1s", "py1e", "py1b", "py1br", "py2s", "naive"] = "py1e"
-    shuffle_seed: int = 9176
+    shuffle_seed: Annotated[int, Field(ge=0)] = 9176
     shuffle_block_size: Positive | None = None
     num_canonical_nodes: Positive = 1  # fixed, so that the order of samples does not depend on the number of ranks
     predownload: Positive | None = None
-    cache_limit: int | str | None = None
+    cache_limit: Annotated[int | str, AfterValidator(_bytes)] | None = None  # such as 200gb, of all streams together
     download_retry: int = 2
     download_timeout: float = 60
 

@@ -27,14 +27,17 @@ def claim_caches(folders: Iterable[str]) -> ExitStack:
     Called on each node by its first rank, before any dataset is made. The locks hold until the result is closed.
 
     Raises:
-        UserError: a live run uses one of them, or a folder within or around one.
+        UserError: a live run uses one of them, or a folder within or around one; or it cannot be written to.
     """
     deadline = time.monotonic() + WAIT_SECONDS
     ours = {Path(folder).absolute() for folder in folders}
     with ExitStack() as locks:
         for folder in sorted(ours):
-            folder.mkdir(parents=True, exist_ok=True)
-            _lock(folder, locks, deadline)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                _lock(folder, locks, deadline)
+            except OSError as error:
+                raise storage.disk_error(folder, error) from error
         for folder in ours:
             for other in _claimed_around(folder) - ours:
                 _require_free(other, folder, deadline)
@@ -60,26 +63,6 @@ def alone_on_this_machine() -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def require_space(bytes_by_folder: dict[str, int]) -> None:
-    """Raise UserError when caches without a limit will not hold all their shards on this node's disks."""
-    missing: dict[int, int] = {}
-    folders: dict[int, list[str]] = {}
-    for local, shard_bytes in bytes_by_folder.items():
-        Path(local).mkdir(parents=True, exist_ok=True)
-        there = sum(file.stat().st_size for file in Path(local).rglob("*.mds"))
-        disk = os.stat(local).st_dev
-        missing[disk] = missing.get(disk, 0) + max(shard_bytes - there, 0)
-        folders.setdefault(disk, []).append(local)
-    for disk, needed in missing.items():
-        free = storage.free_bytes(folders[disk][0])
-        if needed > free:
-            raise UserError(
-                f"train_loader.dataset: {', '.join(folders[disk])}: {needed / 1e9:.3f} GB more are needed for the "
-                f"shards, and {free / 1e9:.3f} GB are free there; make room, take another disk, or set "
-                "train_loader.dataset.cache_limit"
-            )
 
 
 def _try_lock(descriptor: int) -> bool:

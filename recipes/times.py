@@ -1,4 +1,7 @@
-"""Times as Composer writes them: ``100ba``, ``1ep``, ``1000tok``, ``1800sec``, ``0.2dur``. Imports nothing heavy."""
+"""Times as Composer writes them: ``100ba``, ``1ep``, ``1000tok``, ``1800sec``, ``0.2dur``; sizes as Streaming does.
+
+Imports nothing heavy.
+"""
 
 import re
 from typing import TYPE_CHECKING
@@ -32,6 +35,14 @@ def batch_sizes(config: "Training") -> BatchSizes:
     times = [parse_time(time) for time in warmup.double_at] if warmup is not None else []
     samples = (value if unit == "sp" else -(-value // config.max_seq_len) for value, unit in times)
     return BatchSizes(config.global_train_batch_size, tuple(samples))
+
+
+def parse_bytes(size: int | str) -> int:
+    """``"1.5gb"``, in units of 1024 as in Streaming, → bytes. Raises ValueError with the forms that are known."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(b|kb|mb|gb|tb|pb)?", str(size).strip().lower())
+    if not match:
+        raise ValueError(f"must be a number of bytes, or such as 500mb, 200gb or 1tb; it is {size!r}")
+    return int(float(match[1]) * 1024 ** (["b", "kb", "mb", "gb", "tb", "pb"].index(match[2] or "b")))
 
 
 def duration_in_batches(time: str, config: "Training", samples_per_epoch: int | None) -> int | None:

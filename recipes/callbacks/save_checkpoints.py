@@ -102,7 +102,7 @@ class SaveCheckpoints(Callback):
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "world_size": dist.get_world_size(),
             "model": self.model.to_dict(),
-            **self.trained_with,
+            "trained_with": self.trained_with,
             "files": {file: entry for part in dist.all_gather_object(mine) for file, entry in part.items()},
         }
         self.uploads.append(self.uploader.submit(self._upload, local, place, mine, manifest))

@@ -15,10 +15,11 @@ from base import storage
 from base.configuration import load_configuration
 from base.errors import UserError, run_command
 from base.progress import say
+from recipes.findings import require_sound, tell_warnings
 from recipes.launch import kubernetes, plain, skypilot, slurm
 from recipes.launch.node_script import Run
 from recipes.launch.schema import Job, Kubernetes, Plain, SkyPilot, Slurm
-from recipes.preflight import preflight, require_sound
+from recipes.preflight import preflight
 from recipes.schema import Training
 
 
@@ -52,11 +53,9 @@ def main() -> None:
 
     job, run = load(form, arguments.launch_yaml or f"yamls/launch/{arguments.form}.yaml", arguments.launch,
                     arguments.yaml, after)  # fmt: skip
-    found = preflight(run.config, job.world_size, probe_writing=False)
+    found = preflight(run.config, job.world_size, probe_writing=False, nodes=job.nodes)
     require_sound(found, missing_too=False)
-    hardware = run.config.hardware
-    if hardware is not None and hardware.count != job.world_size:
-        say(f"warning: this is for {job.world_size} ranks, and the run sheet is for hardware.count={hardware.count}")
+    tell_warnings(found)
     text = form.render(job, run)
     if arguments.out is None:
         sys.stdout.write(text)

@@ -1,10 +1,8 @@
 """What a rank measures by itself: its GPU, its matrix products, its node's disk, its way to the object store."""
 
-import os
 import secrets
 import subprocess
 import time
-from collections import defaultdict
 from collections.abc import Callable
 
 import torch
@@ -13,11 +11,11 @@ from base import storage
 from base.errors import UserError
 from recipes.node_check.gathering import Gathering
 from recipes.node_check.judge import Facts
-from recipes.preflight import Findings, preflight
+from recipes.preflight import preflight
 from recipes.schema import Training
+from recipes.this_machine import troubles
 
 GIB = 2**30
-STATE_BYTES = 12  # a parameter in a checkpoint: fp32, with two moments
 GPU_SIZE, CPU_SIZE = 8192, 512  # rows of the square matrices: 1.1 TFLOP and 0.27 GFLOP a product
 GPU_SECONDS, CPU_SECONDS = 2.0, 0.3
 PROBE_BYTES = 2**20
@@ -138,34 +136,12 @@ def read_driver(answer: str, facts: Facts) -> None:
 
 def _node(config: Training, gathering: Gathering, spare_gb: float, facts: Facts) -> None:
     """Data, tokenizer and checkpoints as they are seen from here, then the disk, then writing to the store."""
-    found = preflight(config, gathering.world_size, probe_writing=False)
+    found = preflight(config, gathering.world_size, probe_writing=False, nodes=gathering.nodes)
     facts.troubles += found.faults + found.missing
-    _disk(config, found, gathering.nodes, spare_gb, facts)
+    facts.troubles += troubles(config, found, gathering.nodes, resumes=True, spare_bytes=spare_gb * 1e9)
+    facts.free_gb = min(storage.free_bytes(folder) for folder in (config.run_folder, *found.shard_bytes)) / 1e9
     if config.save_folder is not None and not found.missing:
         _write_and_read(config.save_folder, facts)
-
-
-def _disk(config: Training, found: Findings, nodes: int, spare_gb: float, facts: Facts) -> None:
-    """Room for the shards, and for a whole checkpoint to resume from beside this node's part of the next."""
-    needs: dict[str, float] = {config.run_folder: 0.0}
-    if config.save_folder is not None and found.model is not None:
-        needs[config.run_folder] += STATE_BYTES * found.model.n_parameters * (1 + 1 / nodes)
-    for cache, size in found.shard_bytes.items():
-        there = sum(storage.list_files(cache).values())
-        needs[cache] = needs.get(cache, 0.0) + max(0, size - there)
-    disks: dict[int, list[str]] = defaultdict(list)
-    for folder in needs:
-        storage.require_writable(folder)
-        disks[os.stat(folder).st_dev].append(folder)
-    for folders in disks.values():
-        free, need = storage.free_bytes(folders[0]), sum(needs[folder] for folder in folders)
-        facts.free_gb = min(free / 1e9, facts.free_gb or float("inf"))
-        if free < need + spare_gb * 1e9:
-            facts.troubles.append(
-                f"{free / 1e9:.2f} GB free for {' and '.join(folders)}, where the run will put {need / 1e9:.2f} GB and "
-                f"{spare_gb:g} must stay free; make room, take another disk (BIOMEDLM_SCRATCH in yamls/biomedlm.yaml), "
-                "or set train_loader.dataset.cache_limit"
-            )
 
 
 def _write_and_read(folder: str, facts: Facts) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -152,3 +153,28 @@ def new_run(tmp_path: Path, packed: Path):
         return Run(folder)
 
     return new_run
+
+
+@pytest.fixture
+def multipliers(new_run):
+    """Composer's multiplier after each batch of a run; 4 sequences of 64 tokens a batch, 12 batches an epoch."""
+    from composer.core import Time, Timestamp
+
+    from recipes.build import build_scheduler
+    from recipes.schema import Training
+
+    runs = iter(range(100))
+
+    def multipliers(scheduler: dict[str, Any], max_duration: str, batches: int) -> list[float]:
+        run = new_run(f"schedule{next(runs)}", scheduler=scheduler, max_duration=max_duration)
+        schedule = build_scheduler(Training.model_validate_json((run.folder / "run.yaml").read_text()))
+        state: Any = SimpleNamespace(max_duration=Time.from_timestring(max_duration), dataloader_len=Time(12, "ba"))
+        values = []
+        for batch in range(batches + 1):
+            state.timestamp = Timestamp(
+                epoch=batch // 12, batch=batch, batch_in_epoch=batch % 12, sample=4 * batch, token=256 * batch
+            )
+            values.append(schedule(state))
+        return values
+
+    return multipliers

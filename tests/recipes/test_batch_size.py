@@ -17,6 +17,7 @@ from recipes.metrics import series
 from recipes.preflight import preflight
 from recipes.report import NORM
 from recipes.run_sheet import run_sheet
+from recipes.same_run import trained_with
 from recipes.schema import Training
 from recipes.times import duration_in_batches
 
@@ -126,28 +127,18 @@ def test_auto_takes_a_microbatch_of_the_smallest_batch():
     assert largest_microbatch(wanted.model_copy(update={"batch_size_warmup": None}), GPTConfig(), 128, 80 * GIB) == 8
 
 
-def test_a_decay_that_has_begun_is_known_by_its_batch_while_the_batch_grows(new_run):
-    """Half of the tokens are trained after 30 of 41 batches."""
-    from recipes.preflight import _decay
-
-    schedule = {"name": "warmup_stable_decay", "t_warmup": "64tok", "t_decay": "0.5dur"}
-    wanted = config(new_run("decay"), **GROWING | {"scheduler": schedule, "max_duration": f"{188 * LENGTH}tok"})
-    found = preflight(wanted, 1, False)
-    assert _decay(wanted, found) == (30, 41)
-
-
-def test_a_checkpoint_of_other_batch_sizes_is_gone_on_with_and_told(new_run):
+def test_a_batch_that_grows_otherwise_is_refused_when_the_run_goes_on(new_run):
     run = new_run("changed", **GROWING)
     found = preflight(config(run), 1, False)
     assert found.model is not None
     place = run.checkpoints / "ep0-ba20"
     place.mkdir(parents=True)
-    manifest = {"model": found.model.to_dict(), "files": {}, "epoch": 0, "batch": 20, "token": 40 * LENGTH}
+    manifest = {"model": found.model.to_dict(), "files": {}, "epoch": 0, "batch": 20, "token": 40 * LENGTH,
+                "trained_with": trained_with(config(run), found)}  # fmt: skip
     (place / "manifest.json").write_text(json.dumps(manifest))
-    assert not any("batches had" in warning for warning in preflight(config(run), 1, False).warnings)
-    found = preflight(config(run, batch_size_warmup=None), 1, False)
-    assert found.faults == []
-    assert any("20 batches had 2,560 tokens there, and would have 10,240 here" in text for text in found.warnings)
+    assert preflight(config(run), 1, False).faults == []
+    (fault,) = preflight(config(run, batch_size_warmup=None), 1, False).faults
+    assert f"batch_size_warmup.double_at: {GROWING['batch_size_warmup']['double_at']} there, None here" in fault
 
 
 def rows(loader: Any) -> list[np.ndarray[Any, Any]]:

@@ -163,7 +163,8 @@ def test_the_node_whose_disk_is_too_small_is_named_on_both(new_run, small_disk):
     results = check(new_run("no-room"), {0: {}, 1: {"NODE_SCRATCH": str(small)}})
     for code, output in results.values():
         assert code == 2 and named(output) == {"node 1"}, output
-        assert f"0.00 GB free for {small}/run and {small}/cache" in output and "make room" in output
+        assert f"{small}/cache and {small}/run/staging and {small}/run/resume: 0.000 GB are free there" in output
+        assert "make room" in output
         assert "Traceback" not in output
 
 

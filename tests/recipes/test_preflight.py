@@ -1,6 +1,7 @@
 """Whatever is wrong is said before torch is imported, all at once, with exit code 2."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -156,15 +157,98 @@ def test_a_tokenizer_that_did_not_write_the_shards_is_refused(new_run):
     assert any("not the tokenizer that wrote the shards" in fault for fault in found.faults)
 
 
-def test_a_cache_that_cannot_hold_the_shards_is_warned_of(new_run, monkeypatch):
-    wanted = config(new_run("large"))
-    assert not any("has room for" in warning for warning in preflight(wanted, 1, False).warnings)
-    monkeypatch.setattr("base.storage.free_bytes", lambda path: 100)
-    assert any("has room for 0.00 GB of the 0.00 GB" in warning for warning in preflight(wanted, 1, False).warnings)
-    loader = wanted.train_loader.model_dump()
-    loader["dataset"]["cache_limit"] = "1mb"
-    limited = config(new_run("limited"), train_loader=loader)
-    assert not any("has room for" in warning for warning in preflight(limited, 1, False).warnings)
+@pytest.mark.parametrize(
+    ("argument", "fault"),
+    [
+        ("train_loader.dataset.num_canonical_nodes=64", "num_canonical_nodes: 64, and an epoch has 50 sequences"),
+        ("train_loader.dataset.cache_limit=3kb", "train_loader.dataset.cache_limit: 3kb is too small"),
+    ],
+)
+def test_what_streaming_would_refuse_or_repeat_is_refused_before(new_run, argument, fault):
+    found = preflight(overridden(new_run("run"), argument), 2, False)
+    assert len(found.faults) == 1 and fault in found.faults[0]
+
+
+def overridden(run, *arguments: str) -> Training:
+    return load_configuration(str(run.folder / "run.yaml"), list(arguments), Training)
+
+
+def test_the_least_cache_limit_is_the_one_that_streaming_takes(new_run):
+    """One byte less is refused by both."""
+    from streaming import StreamingDataset
+
+    run = new_run("run")
+    (told,) = preflight(overridden(run, "train_loader.dataset.cache_limit=1b"), 1, False).faults
+    least = int(re.search(r"here (\d+) bytes", told)[1])  # type: ignore[index]
+    assert preflight(overridden(run, f"train_loader.dataset.cache_limit={least}"), 1, False).faults == []
+    place = {"remote": str(run.folder / "mds"), "local": str(run.folder / "cache"), "split": "train", "batch_size": 1}
+    StreamingDataset(**place, cache_limit=least)
+    with pytest.raises(ValueError, match=r"(?i)cache"):
+        StreamingDataset(**place | {"local": str(run.folder / "other")}, cache_limit=least - 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["save_interval=21ba"], "save_interval: 21ba is longer than the run"),
+        (["save_interval=2ep"], "save_interval: 2ep is longer than the run"),
+        (["scheduler.t_warmup=10tok"], "scheduler.t_warmup: 10tok is less than a batch"),
+        (["scheduler.t_warmup=0ba"], "scheduler.t_warmup: 0ba is less than a batch"),
+        (["train_loader.dataset.predownload=1"], "predownload: 1 is less than a rank's batch of 2"),
+        (["hardware={gpu: h100_80gb, count: 8}"], "hardware.count=8: the run sheet of --check is for so many"),
+        (["save_folder=null", "autoresume=false"], "save_folder is not set"),
+        (["loggers.wandb={project: x}"], "loggers.wandb: neither WANDB_API_KEY nor ~/.netrc has a key here"),
+        (["loggers.mlflow={experiment_name: x, tracking_uri: runs/ml}"], "tracking_uri: runs/ml is a folder"),
+        (["loggers.mlflow={experiment_name: x, tracking_uri: 'file:///ml'}"], "file:///ml is a folder, which MLflow 3"),
+    ],
+)  # fmt: skip
+def test_what_would_be_told_or_go_wrong_after_the_start_is_told_before(new_run, monkeypatch, tmp_path, arguments, told):
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    run = new_run("run")
+    assert not any(told in warning for warning in preflight(overridden(run), 2, False).warnings)
+    assert any(told in warning for warning in preflight(overridden(run, *arguments), 2, False).warnings)
+
+
+def test_a_tracker_that_has_what_it_needs_is_not_warned_of(new_run, monkeypatch, tmp_path):
+    run = new_run("run")
+    wandb = overridden(run, "loggers.wandb={project: x}")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password key\n")
+    for name, value in (("NETRC", str(tmp_path / "netrc")), ("WANDB_API_KEY", "key"), ("WANDB_MODE", "offline")):
+        with monkeypatch.context() as patched:
+            patched.setenv("NETRC", str(tmp_path / "none"))
+            patched.setenv(name, value)
+            assert not any("wandb" in warning for warning in preflight(wandb, 1, False).warnings)
+    for uri in ("sqlite:///ml.db", "https://server", "databricks"):
+        mlflow = overridden(run, f"loggers.mlflow={{experiment_name: x, tracking_uri: '{uri}'}}")
+        assert not any("mlflow" in warning for warning in preflight(mlflow, 1, False).warnings)
+
+
+def test_shards_that_are_lost_or_cut_are_told_before_training_comes_to_them(new_run):
+    run = new_run("run")
+    shards = sorted((run.folder / "mds" / "train").glob("*.mds"))
+    shards[2].unlink()
+    shards[5].write_bytes(shards[5].read_bytes()[:-1])
+    (told,) = preflight(config(run), 1, False).faults
+    assert f"2 of {len(shards)} shards are not there, or not whole; the first is {shards[2].name}" in told
+
+
+def test_nodes_that_streaming_cannot_begin_on_are_refused_with_a_number_that_it_can(new_run):
+    wanted = overridden(new_run("run"), "train_loader.dataset.num_canonical_nodes=8", "global_train_batch_size=12",
+                        "device_train_microbatch_size=1")  # fmt: skip
+    for nodes in (None, 1, 2, 4):
+        assert preflight(wanted, nodes or 1, False, nodes).faults == []
+    (told,) = preflight(wanted, 3, False, nodes=3).faults
+    assert "num_canonical_nodes: 8 and the 3 nodes do not divide one another; 9 would do" in told
+
+
+def test_a_checkpoint_folder_that_cannot_be_written_to_is_named_with_its_key(new_run):
+    run = new_run("run")
+    (run.folder / "file").write_text("")
+    (told,) = preflight(config(run, save_folder=str(run.folder / "file" / "checkpoints")), 1, True).faults
+    assert told.startswith("save_folder: ")
 
 
 def test_questions_and_trackers_that_are_not_there_are_told_before_training(new_run, tmp_path, monkeypatch):
@@ -188,23 +272,6 @@ def test_a_folder_with_checkpoints_is_not_trained_into_unless_resuming(new_run):
     found = preflight(config(run), 1, False)
     assert found.faults == [] and found.resume_from is None
     assert any("has no manifest" in warning for warning in found.warnings)
-
-
-def test_a_run_is_not_gone_on_with_as_another_model_or_with_another_tokenizer(new_run):
-    run = new_run("changed")
-    shape = preflight(config(run), 1, False).model
-    assert shape is not None
-    tokenizer = {"tokenizer.json": {"size": 1, "sha256": "0" * 64}}
-    manifest = {"model": shape.to_dict() | {"n_heads": 4, "attn_pdrop": 0.5}, "files": tokenizer}
-    (run.checkpoints / "ep0-ba5").mkdir(parents=True)
-    (run.checkpoints / "ep0-ba5" / "manifest.json").write_text(json.dumps(manifest))
-    faults = preflight(config(run), 1, False).faults
-    assert len(faults) == 2  # dropout may change
-    assert "n_heads 4, here it is 2" in faults[0] and "another tokenizer" in faults[1]
-
-    (run.checkpoints / "ep0-ba5" / "manifest.json").write_text("{}")
-    found = preflight(config(run), 1, False)
-    assert found.faults == [] and any("damaged" in warning for warning in found.warnings)
 
 
 def test_a_run_for_gpus_says_so_where_there_is_none(monkeypatch):

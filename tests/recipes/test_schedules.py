@@ -2,14 +2,10 @@
 
 import json
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from composer.core import Time, Timestamp
 
-from model.checkpoint import read_manifest
-from recipes.build import build_scheduler
 from recipes.metrics import series
 from recipes.preflight import preflight
 from recipes.report import NORM
@@ -24,26 +20,6 @@ EXCLUDED = {"name": "decoupled_adamw", "lr": 1e-3, "weight_decay": 1e-2,
 
 def config(run, **changes: Any) -> Training:
     return Training.model_validate({**json.loads((run.folder / "run.yaml").read_text()), **changes})
-
-
-@pytest.fixture
-def multipliers(new_run):
-    """The multiplier after each batch of a run; 4 sequences of 64 tokens a batch, 12 batches an epoch."""
-    runs = iter(range(100))
-
-    def multipliers(scheduler: dict[str, Any], max_duration: str, batches: int) -> list[float]:
-        run = config(new_run(f"run{next(runs)}"), scheduler=scheduler, max_duration=max_duration)
-        schedule = build_scheduler(run)
-        state: Any = SimpleNamespace(max_duration=Time.from_timestring(run.max_duration), dataloader_len=Time(12, "ba"))
-        values = []
-        for batch in range(batches + 1):
-            state.timestamp = Timestamp(
-                epoch=batch // 12, batch=batch, batch_in_epoch=batch % 12, sample=4 * batch, token=256 * batch
-            )
-            values.append(schedule(state))
-        return values
-
-    return multipliers
 
 
 @pytest.mark.parametrize("form", ["1-sqrt", "linear"])
@@ -148,83 +124,6 @@ def test_a_threshold_of_infinity_logs_the_norm_and_clips_nothing(new_run):
     assert logged.losses() == without.losses()
     assert series(without.metrics(), NORM)[1] == []
     assert len(series(logged.metrics(), NORM)[1]) == 20
-
-
-@pytest.fixture
-def trunk(new_run):
-    """A checkpoint as a trunk leaves it, as far as a preflight looks: a constant rate, batch 15."""
-    run = new_run("trunk")
-    found = preflight(config(run), 1, False)
-    assert found.model is not None
-    manifest = {
-        "model": found.model.to_dict(),
-        "files": {},
-        "epoch": 1,
-        "batch": 15,
-        "samples": 50,
-        "optimizer": config(run).optimizer.model_dump(),
-        "schedule": {"scheduler": CONSTANT, "max_duration": "20ba"},
-    }
-    place = run.checkpoints / "ep1-ba15"
-    place.mkdir(parents=True)
-
-    def write(**changes: Any) -> str:
-        (place / "manifest.json").write_text(json.dumps(manifest | changes))
-        return str(place)
-
-    return write
-
-
-def faults(new_run, place: str, name: str = "new", **changes: Any) -> list[str]:
-    found = preflight(config(new_run(name), load_path=place, **changes), 1, False)
-    return found.faults + found.missing
-
-
-def test_a_sound_load_path_is_where_the_run_goes_on_from(new_run, trunk):
-    run = config(new_run("new"), load_path=trunk(), scheduler=DECAYING, max_duration="24ba")
-    found = preflight(run, 1, False)
-    assert found.faults == [] and found.missing == []
-    assert found.resume_from is not None and found.resume_from.batch == 15
-
-
-def test_a_load_path_that_does_not_fit_is_refused_with_the_reason(new_run, trunk):
-    assert any("not a whole checkpoint" in fault for fault in faults(new_run, "/nowhere/ep0-ba3", "a"))
-    folder = trunk().removesuffix("/ep1-ba15")
-    assert any(
-        f"the newest whole checkpoint in it is {folder}/ep1-ba15" in fault for fault in faults(new_run, folder, "b")
-    )
-    model = read_manifest(trunk())["model"] | {"n_heads": 4}
-    assert any("has n_heads 4, here it is 2" in fault for fault in faults(new_run, trunk(model=model), "c"))
-    assert any("49 sequences" in fault for fault in faults(new_run, trunk(samples=49), "d"))
-    assert any(
-        "load_path is at batch 15 already" in fault for fault in faults(new_run, trunk(), "e", max_duration="15ba")
-    )
-    (told,) = faults(new_run, trunk(), "f", optimizer=EXCLUDED | {"weight_decay": 1e-4})
-    assert "optimizer.no_weight_decay [], here it is ['embeddings', 'norms', 'biases']" in told
-    (told,) = faults(new_run, trunk(), "g", optimizer={"name": "decoupled_adamw", "lr": 2e-3, "weight_decay": 1e-4})
-    assert "optimizer.lr 0.001, here it is 0.002" in told
-
-
-def test_a_decay_that_has_begun_cannot_become_another(new_run, trunk):
-    (told,) = faults(new_run, trunk(), "within", scheduler=DECAYING, max_duration="20ba")
-    assert "decayed nowhere there and would decay from batch 12 to 20 here" in told
-    decaying = trunk(schedule={"scheduler": DECAYING, "max_duration": "20ba"})
-    (told,) = faults(new_run, decaying, "longer", scheduler=DECAYING, max_duration="40ba")
-    assert "decayed from batch 12 to 20 there and would decay from batch 32 to 40 here" in told
-    assert faults(new_run, decaying, "same", scheduler=DECAYING, max_duration="20ba") == []
-    own = new_run("own", scheduler=DECAYING, max_duration="40ba")
-    (own.checkpoints / "ep1-ba15").mkdir(parents=True)
-    (own.checkpoints / "ep1-ba15" / "manifest.json").write_text(json.dumps(read_manifest(decaying)))
-    assert any("decayed from batch 12 to 20" in fault for fault in preflight(config(own), 1, False).faults)
-
-
-def test_a_runs_own_checkpoints_come_before_load_path(new_run, trunk):
-    run = new_run("resumed")
-    (run.checkpoints / "ep0-ba5").mkdir(parents=True)
-    manifest = read_manifest(trunk()) | {"epoch": 0, "batch": 5}
-    (run.checkpoints / "ep0-ba5" / "manifest.json").write_text(json.dumps(manifest))
-    found = preflight(config(run, load_path=trunk()), 1, False)
-    assert found.faults == [] and found.resume_from is not None and found.resume_from.batch == 5
 
 
 def test_a_schedule_longer_than_the_run_is_told_when_only_the_data_show_it(new_run):

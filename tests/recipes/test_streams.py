@@ -15,7 +15,8 @@ from small_data import LENGTH
 
 from base.configuration import load_configuration
 from base.errors import UserError
-from recipes.preflight import preflight, samples_per_epoch
+from recipes.data_found import samples_per_epoch
+from recipes.preflight import preflight
 from recipes.run_sheet import run_sheet
 from recipes.schema import Dataset, Training
 from recipes.shard_cache import claim_caches
@@ -192,14 +193,3 @@ def test_a_cache_within_anothers_is_refused_while_that_lives(tmp_path, monkeypat
     with shard_cache.claim_caches([outer]), pytest.raises(UserError, match="not within or around"):
         shard_cache.claim_caches([inner])
     shard_cache.claim_caches([outer, inner]).close()  # both are ours
-
-
-def test_shards_of_several_caches_on_one_disk_must_fit_together(tmp_path, monkeypatch):
-    from recipes.shard_cache import require_space
-
-    monkeypatch.setattr("base.storage.free_bytes", lambda path: 1000)
-    require_space({str(tmp_path / "a"): 400, str(tmp_path / "b"): 600})
-    with pytest.raises(UserError, match="make room"):
-        require_space({str(tmp_path / "a"): 500, str(tmp_path / "b"): 600})
-    (tmp_path / "b" / "shard.00000.mds").write_bytes(b"x" * 100)
-    require_space({str(tmp_path / "a"): 500, str(tmp_path / "b"): 600})

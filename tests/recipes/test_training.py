@@ -2,9 +2,12 @@
 
 import json
 import re
+import time
+from contextlib import suppress
 
 import pytest
 
+from base.storage import free_bytes
 from model.checkpoint import list_checkpoints
 from recipes.metrics import series
 from recipes.report import NORM
@@ -75,10 +78,25 @@ def test_one_rank_and_two_ranks_give_the_same_losses_and_a_damaged_checkpoint_is
 
 
 def test_a_full_disk_during_a_save_is_one_clear_error_and_leaves_no_checkpoint(new_run, small_disk):
-    run = new_run("full")
-    process = run.start(2, f"run_folder={small_disk('300k')}/run")
+    run, disk = new_run("full"), small_disk("2m")
+    process = run.start(2, f"run_folder={disk}/run")
+    while not (disk / "run" / "config.yaml").exists():  # the disk is found large enough by then
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+        while free_bytes(disk) > 300_000:
+            filler.write(bytes(4096))
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 2, output
     assert "staging/ep0-ba5: cannot write the checkpoint: rank" in output
     assert "Traceback" not in output
     assert list_checkpoints(str(run.checkpoints)) == []
+
+
+def test_a_disk_that_is_too_small_from_the_beginning_ends_the_run_there_on_all_ranks(new_run, small_disk):
+    run = new_run("small")
+    process = run.start(2, f"run_folder={small_disk('300k')}/run")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, output
+    assert "staging: 0.000 GB are free there" in output and "Traceback" not in output
+    assert run.losses() == []
