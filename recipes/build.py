@@ -23,7 +23,7 @@ from recipes import parallel, schema
 from recipes.callbacks.batch_size_warmup import BatchSizeWarmup, GrowingLoader
 from recipes.callbacks.clip_grad_norm import ClipGradNorm
 from recipes.callbacks.console import Console
-from recipes.callbacks.loader_wait import EndTogether, LoaderWait, TimedLoader
+from recipes.callbacks.loader_wait import LoaderWait, TimedLoader
 from recipes.callbacks.metrics_log import MetricsLog
 from recipes.callbacks.save_checkpoints import SaveCheckpoints
 from recipes.callbacks.scheduled_gc import ScheduledGC
@@ -149,12 +149,12 @@ def build_scheduler(config: Training) -> ComposerScheduler:
 def build_callbacks(
     config: Training, shape: GPTConfig, tokenizer: Path, trained_with: dict[str, Any]
 ) -> list[Callback]:
-    """Faults of the data first, checkpoints last: a checkpoint holds what the others have done to the state.
+    """Clipping first, checkpoints last: a checkpoint holds what the others have done to the state.
 
     ``trained_with`` (recipes.same_run) goes into the checkpoints, for whoever goes on from them.
     """
     wanted = config.callbacks
-    callbacks: list[Callback] = [EndTogether()]
+    callbacks: list[Callback] = []
     if config.algorithms.gradient_clipping is not None:
         callbacks.append(ClipGradNorm(config.algorithms.gradient_clipping.clipping_threshold))
     if config.batch_size_warmup is not None:

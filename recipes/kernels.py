@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,21 +21,32 @@ def compile_model(model: nn.Module, config: Compile) -> None:
     FSDP2's hooks, which gather and release a block's weights, stay outside of it. Composer's own ``compile_config``
     would compile the whole sharded model, with a break in the graph at each of those hooks.
     """
+    options = _options(config)
     for module in model.modules():
         if isinstance(module, Block):
-            module.forward = _compiled_in_training(module, config)  # type: ignore[method-assign]
+            module.forward = _compiled_in_training(module, options)  # type: ignore[method-assign]
         elif isinstance(module, GPT):
-            module.piece_of_loss = torch.compile(piece_of_loss, mode=config.mode, dynamic=False)
+            module.piece_of_loss = torch.compile(piece_of_loss, dynamic=False, options=options)
 
 
-def _compiled_in_training(block: Block, config: Compile) -> Callable[..., Tensor]:
+def _options(config: Compile) -> dict[str, Any]:
+    """Of the mode, and on the CPU random numbers from torch's own kernels.
+
+    There inductor makes those of dropout one after the other; with eager mode's a step of 12M parameters took 13 % less
+    time, and it drops what eager mode drops.
+    """
+    options = torch._inductor.list_mode_options(config.mode)
+    return options if torch.cuda.is_available() else options | {"fallback_random": True}
+
+
+def _compiled_in_training(block: Block, options: dict[str, Any]) -> Callable[..., Tensor]:
     """Questions are scored at many lengths, and each would be compiled anew.
 
     Within documents a GPU validates compiled as well, at its one length: FlexAttention as it is written makes all
     scores of every head. The CPU never runs it compiled: torch 2.7 has no backward pass of it there.
     """
     plain = block.forward
-    compiled = torch.compile(plain, mode=config.mode, dynamic=False)
+    compiled = torch.compile(plain, dynamic=False, options=options)
 
     def forward(x: Tensor, layer: Tensor, documents: BlockMask | None = None) -> Tensor:
         wanted = block.training if documents is None else x.is_cuda

@@ -12,6 +12,7 @@ from base.configuration import dump_configuration
 from base.errors import UserError
 from base.progress import say
 from recipes import build, parallel
+from recipes.callbacks.loader_wait import EndTogether
 from recipes.callbacks.random_state import RestoreRandomState
 from recipes.findings import Findings
 from recipes.resume import fetch_given, fetch_newest, go_on_in_the_data
@@ -56,6 +57,7 @@ def pretrain(config: Training, found: Findings) -> None:
     restore_random_state = RestoreRandomState()
     callbacks = [
         restore_random_state,
+        EndTogether(),
         *build.build_callbacks(config, found.model, tokenizer, trained_with(config, found)),
     ]
     trainer = build.build_trainer(

@@ -20,7 +20,7 @@ def plain_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor,
 @pytest.fixture(params=[7, 50, 4096], ids="{} tokens at a time".format)
 def piece(request, monkeypatch):
     """Pieces that do not divide the 150 tokens, that do, and one for all."""
-    monkeypatch.setattr(loss, "TOKENS_AT_A_TIME", request.param)
+    monkeypatch.setitem(loss.TOKENS_AT_A_TIME, "cpu", request.param)
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
