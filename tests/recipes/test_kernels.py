@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend
 
 from base.configuration import load_configuration
 from base.errors import UserError
 from model.config import GPTConfig
 from model.gpt import GPT, initialize
-from recipes.kernels import compile_model, use_float8
+from recipes.kernels import attention_order, compile_model, fastest_attention, use_float8
 from recipes.schema import Compile, Float8, Training
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +111,13 @@ def test_a_model_in_fp8_keeps_its_weights_their_names_and_what_it_computes_witho
     with torch.no_grad():
         assert torch.equal(fp8.eval()(ids), plain.eval()(ids))
         assert not torch.equal(fp8.train()(ids), plain.train()(ids))
+
+
+def test_cudnn_s_attention_is_tried_first_where_it_is_fastest():
+    first = [attention_order(capability)[0] for capability in [(9, 0), (10, 0), (8, 0), None]]
+    assert first == [SDPBackend.CUDNN_ATTENTION] * 2 + [SDPBackend.FLASH_ATTENTION] * 2
+    with fastest_attention():
+        assert torch._C._get_sdp_priority_order()[0] == attention_order(None)[0].value
 
 
 def test_what_fp8_needs_is_asked_for_at_once():
