@@ -6,10 +6,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from model.composer_gpt import ComposerGPT, collate, token_count
 from model.config import GPTConfig
 from model.gpt import GPT, initialize
 from recipes import build
-from recipes.kernels import compile_model, fastest_attention, use_float8
+from recipes.kernels import compile_model, use_float8
 from recipes.schema import Compile, Float8, Training
 
 WARM, STEPS = 3, 20
@@ -137,12 +138,15 @@ def correct(device: str) -> dict[str, Any]:
             "loss_first_and_last": [round(reference[0], 5), round(reference[-1], 5)]}  # fmt: skip
 
 
-def _attention(name: str, device: str) -> AbstractContextManager[Any]:
-    """Only this kernel; in training's own order where there is no choice."""
-    if device != "cuda":
-        return nullcontext()
+@contextmanager
+def _attention(name: str, device: str) -> Iterator[None]:
+    """Only this kernel, compiled or not; as training has it where there is no choice."""
     backend = ATTENTION[name]
-    return fastest_attention() if backend is None else sdpa_kernel(backend)
+    if device != "cuda" or backend is None:
+        yield
+        return
+    with sdpa_kernel(backend), patch("recipes.kernels.attention_order", lambda capability: [backend]):
+        yield
 
 
 def _ten_losses(device: str, precision: str, attention: str, compiled: bool) -> list[float]:

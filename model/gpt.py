@@ -101,7 +101,7 @@ class GPT(nn.Module):
         self.config = config
         self.z_loss = z_loss
         self.end_of_text = end_of_text
-        self.piece_of_loss: PieceOfLoss = piece_of_loss  # recipes/parallel.py puts the compiled one here
+        self.piece_of_loss: PieceOfLoss = piece_of_loss  # recipes/kernels.py puts the compiled one here
         with torch.device(device) if device is not None else torch.device("cpu"):
             self.wte = nn.Embedding(config.vocab_size, config.d_model)
             self.wpe = nn.Embedding(config.max_seq_len, config.d_model)

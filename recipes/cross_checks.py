@@ -77,6 +77,10 @@ def _float8_has_its_conditions(c: Training) -> Faults:
         yield "float8", "its casts are fast only when they are compiled; set compile_config={}"
     if c.model.d_model % 16:
         yield "float8", f"the kernels take multiples of 16, and model.d_model is {c.model.d_model}"
+    sequences = 1 if c.device_train_microbatch_size == "auto" else c.device_train_microbatch_size
+    if sequences * c.max_seq_len % 16:
+        tokens = f"{sequences} x {c.max_seq_len}"
+        yield "float8", f"the kernels take multiples of 16, and a microbatch has {tokens} tokens"
     if c.hardware is not None and c.hardware.gpu.startswith("a100"):
         yield "float8", f"hardware.gpu {c.hardware.gpu} has no FP8; set float8=null"
 

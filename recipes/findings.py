@@ -38,6 +38,8 @@ class Findings:
     samples: int | None = None  # of an epoch
     shard_bytes: dict[str, float] = field(default_factory=dict)  # that a cache folder has to hold
     batches: int | None = None
+    sequences: int | None = None  # that the whole run trains, those before its checkpoint included
+    trained: int = 0  # of these, before the checkpoint that it goes on from
     done: float = 0.0  # the part of the run that lies before the checkpoint that it goes on from
     checkpoints: list[Checkpoint] = field(default_factory=list)
     resume_from: Checkpoint | None = None  # the newest whole one of the run itself, or else the one at load_path

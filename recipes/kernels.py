@@ -52,7 +52,10 @@ def _compiled_in_training(block: Block, options: dict[str, Any]) -> Callable[...
 
     def forward(x: Tensor, layer: Tensor, documents: BlockMask | None = None) -> Tensor:
         wanted = block.training if documents is None else x.is_cuda
-        return compiled(x, layer, documents) if wanted else plain(x, layer, documents)
+        if not wanted:
+            return plain(x, layer, documents)
+        with fastest_attention():  # the kernel is chosen when the graph is made
+            return compiled(x, layer, documents)
 
     return forward
 
@@ -69,7 +72,9 @@ def attention_order(capability: tuple[int, int] | None) -> list[SDPBackend]:
 
 
 def fastest_attention() -> AbstractContextManager[Any]:
-    """Compile and train in this context."""
+    """Have the first kernel of ``attention_order`` that takes what is given. Not for scoring, whose lengths differ:
+    cuDNN makes a plan for each.
+    """
     capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
     return sdpa_kernel(attention_order(capability), set_priority=True)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from netrc import NetrcParseError, netrc
+from typing import Any
 from urllib.parse import urlsplit
 
 from base import storage
@@ -18,7 +19,7 @@ from recipes.findings import Findings
 from recipes.same_run import compare, part_done
 from recipes.schema import DATASET, Training
 from recipes.this_machine import troubles
-from recipes.times import batch_sizes, duration_in_batches, part_of_run
+from recipes.times import batch_sizes, duration_in_batches, parse_time, warmup_in_batches
 
 Look = Callable[[Training, Findings], None]
 GPUS_OF_A_NODE = 8  # where nobody says how many
@@ -56,10 +57,11 @@ def _batches(config: Training, found: Findings) -> None:
         return
     found.batches = duration_in_batches(config.max_duration, config, found.samples)
     found.faults += [f"{key}: {message}" for key, message in schedule_faults(config, found.samples)]
-    warmup = part_of_run(config.scheduler.t_warmup, config, found.samples)
+    warmup = warmup_in_batches(config, found.samples)
     if found.batches is None:
         return
-    if warmup is not None and warmup * found.batches < 1 - 1e-9:
+    found.sequences = batch_sizes(config).samples(found.batches)
+    if warmup is not None and warmup < 1 - 1e-9:
         found.warnings.append(
             f"scheduler.t_warmup: {config.scheduler.t_warmup} is less than a batch: the first has the full rate already"
         )
@@ -186,8 +188,7 @@ def _newest(config: Training, found: Findings) -> None:
         except DamagedCheckpoint as error:
             found.warnings.append(f"{error}; the one before it will be taken")
             continue
-        found.resume_from = checkpoint
-        found.done = part_done(manifest, config, found.samples) or 0.0
+        _go_on_from(checkpoint, manifest, config, found)
         compare(f"save_folder: {checkpoint.location}", manifest, config, found, same_run=True)
         return
     if any(checkpoint.whole for checkpoint in found.checkpoints):
@@ -209,11 +210,26 @@ def _load_path(config: Training, found: Findings) -> None:
     except DamagedCheckpoint as error:
         raise UserError(f"load_path: {error}") from error
     size = sum(entry["size"] for entry in manifest["files"].values())
-    found.resume_from = Checkpoint(location, manifest["epoch"], manifest["batch"], True, size)
-    found.done = part_done(manifest, config, found.samples) or 0.0
+    checkpoint = Checkpoint(location, manifest["epoch"], manifest["batch"], True, size)
+    _go_on_from(checkpoint, manifest, config, found)
     compare(f"load_path: {location}", manifest, config, found, same_run=False)
     if found.done >= 1:
         found.faults.append(f"max_duration: {config.max_duration}: load_path is at batch {manifest['batch']} already")
+
+
+def _go_on_from(checkpoint: Checkpoint, manifest: dict[str, Any], config: Training, found: Findings) -> None:
+    """Count what is left from the checkpoint on: the batches before it may have had another size (load_path)."""
+    found.resume_from = checkpoint
+    found.done = part_done(manifest, config, found.samples) or 0.0
+    found.trained = manifest["token"] // config.max_seq_len
+    if found.batches is None:
+        return
+    (value, unit), sizes = parse_time(config.max_duration), batch_sizes(config)
+    end = {"tok": -(-value // config.max_seq_len), "sp": value}.get(unit)
+    batch, samples = manifest["batch"], found.trained
+    while samples < end if end is not None else batch < found.batches:
+        batch, samples = batch + 1, samples + sizes.at(samples)
+    found.batches, found.sequences = batch, samples
 
 
 def _write_probe(config: Training) -> None:

@@ -15,7 +15,6 @@ from recipes import build, parallel
 from recipes.callbacks.loader_wait import EndTogether
 from recipes.callbacks.random_state import RestoreRandomState
 from recipes.findings import Findings
-from recipes.kernels import fastest_attention
 from recipes.resume import fetch_given, fetch_newest, go_on_in_the_data
 from recipes.same_run import trained_with
 from recipes.schema import Training
@@ -75,8 +74,7 @@ def pretrain(config: Training, found: Findings) -> None:
         if dist.get_global_rank() == 0:
             say(f"nothing left to train: {config.save_folder} goes to max_duration {config.max_duration} already")
     else:
-        with fastest_attention():
-            trainer.fit()
+        trainer.fit()
     trainer.close()
     if caches is not None:
         caches.close()

@@ -59,7 +59,9 @@ def go_on_in_the_data(timestamp: Timestamp, dataset: StreamingDataset) -> None:
     which is still in the old one: all of it would be trained once more.
     """
     if timestamp.batch_in_epoch == 0:
-        dataset.load_state_dict(dataset.state_dict(0, from_beginning=True) | {"epoch": timestamp.epoch.value})
+        place = dataset.state_dict(0, from_beginning=True) | {"epoch": timestamp.epoch.value}
+        dist.barrier()  # the ranks of a machine share what is written now: all have read it
+        dataset.load_state_dict(place)
 
 
 def _leads() -> bool:

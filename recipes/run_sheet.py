@@ -8,7 +8,7 @@ from recipes.findings import Findings
 from recipes.memory import GIB, USABLE, largest_microbatch, memory_by_part
 from recipes.schema import DATASET, WEIGHTS, Hardware, Training
 from recipes.this_machine import STATE_BYTES
-from recipes.times import batch_sizes, part_of_run
+from recipes.times import batch_sizes, part_of_run, warmup_in_batches
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _tokens(config: Training, found: Findings) -> list[str]:
         begin = f" after batch {batches:,} ({samples * config.max_seq_len:,} tokens)" if batches else ""
         lines.append(_row("tokens a batch", f"{size * config.max_seq_len:,}{begin}"))
     if found.batches is not None:
-        tokens = batch_sizes(config).samples(found.batches) * config.max_seq_len
+        tokens = (found.sequences or 0) * config.max_seq_len
         lines.append(_row("batches", f"{found.batches:,}"))
         lines.append(_row("tokens", f"{tokens:,}"))
         if found.samples:
@@ -80,11 +80,11 @@ def _tokens(config: Training, found: Findings) -> list[str]:
 
 def _learning_rate(config: Training, found: Findings) -> str:
     scheduler = config.scheduler
-    warmup = part_of_run(scheduler.t_warmup, config, found.samples)
+    part, batches = part_of_run(scheduler.t_warmup, config, found.samples), warmup_in_batches(config, found.samples)
     told = f"{config.optimizer.lr:g}, {scheduler.name}"
-    if warmup is None or found.batches is None:
+    if part is None or batches is None:
         return told
-    return f"{told}: {warmup * found.batches:,.0f} batches of warmup, {warmup:.2%} of the run"
+    return f"{told}: {batches:,.0f} batches of warmup, {part:.2%} of the run"
 
 
 def _memory(config: Training, model: GPTConfig, world_size: int) -> list[str]:
@@ -111,18 +111,17 @@ def _memory(config: Training, model: GPTConfig, world_size: int) -> list[str]:
 
 
 def _time_and_cost(config: Training, found: Findings) -> list[str]:
-    if config.hardware is None or found.batches is None or found.model is None:
+    if config.hardware is None or found.sequences is None or found.model is None:
         return []
     hardware: Hardware = config.hardware
     gpu = GPUS[hardware.gpu]
     rate = gpu.mfu * gpu.bf16_flops / found.model.flops_per_token()
-    sequences = (1 - found.done) * batch_sizes(config).samples(found.batches)
-    seconds = sequences * config.max_seq_len / (rate * hardware.count)
+    seconds = (found.sequences - found.trained) * config.max_seq_len / (rate * hardware.count)
     hours = seconds / 3600 * hardware.count
     lines = [
         f"expected on {hardware.count} x {hardware.gpu} (at the {gpu.mfu:.1%} MFU of {gpu.source})",
         _row("tokens a second", f"{count(rate)} a GPU, {count(rate * hardware.count)} in all"),
-        _row("duration" if found.done == 0 else "duration of the rest", duration(seconds)),
+        _row("duration" if found.trained == 0 else "duration of the rest", duration(seconds)),
         _row("GPU hours", f"{hours:,.0f}"),
     ]
     if hardware.usd_per_gpu_hour is not None:

@@ -3,6 +3,7 @@
 Imports nothing heavy.
 """
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,19 @@ def duration_in_batches(time: str, config: "Training", samples_per_epoch: int | 
     if unit == "ep" and samples_per_epoch is not None:
         return value * (samples_per_epoch // config.global_train_batch_size)
     return None
+
+
+def warmup_in_batches(config: "Training", samples_per_epoch: int | None) -> float | None:
+    """Batches of the schedule's warmup; None when that needs the size of the dataset."""
+    warmup = part_of_run(config.scheduler.t_warmup, config, samples_per_epoch)
+    batches = duration_in_batches(config.max_duration, config, samples_per_epoch)
+    if warmup is None or batches is None:
+        return None
+    (value, unit), sizes = parse_time(config.max_duration), batch_sizes(config)
+    if unit in ("ba", "ep"):
+        return warmup * batches
+    samples = warmup * value / (config.max_seq_len if unit == "tok" else 1)
+    return samples / sizes.first if samples < sizes.first else sizes.batches(math.ceil(round(samples, 6)))
 
 
 def in_unit_of_run(time: str, config: "Training") -> str:

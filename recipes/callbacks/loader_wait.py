@@ -30,6 +30,8 @@ class TimedLoader(StreamingDataLoader):
     fault: UserError | None = None
 
     def __iter__(self) -> Iterator[Any]:
+        if self.fault is not None:
+            raise self.fault  # nobody has told it
         batches = super().__iter__()
         while True:
             asked = time.perf_counter()

@@ -245,6 +245,8 @@ def test_a_larger_batch_moves_the_checkpoint_on_a_schedule_in_epochs_and_not_on_
         found = look(branch, load_path=str(save(trunk, 10)), global_train_batch_size=8)
         assert len(found.faults) == jump
         assert all("30.00 % of" in fault and "80.00 % of" in fault for fault in found.faults), found.faults
+        if not jump:  # 40 sequences in ten batches, and 56 in seven
+            assert (found.batches, found.sequences, found.trained) == (17, 96, 40)
 
 
 def test_another_run_may_change_what_a_step_computes_and_is_told_so(new_run):
