@@ -75,6 +75,7 @@ LEVERS = (
     replace(BEST, name="FP8 rowwise", fp8="rowwise"),
     replace(BEST, name="SHARD_GRAD_OP", sharding="SHARD_GRAD_OP"),
     replace(BEST, name="FULL_SHARD", sharding="FULL_SHARD"),
+    # Not on the CPU (--small): FSDP2 in fp32 under autocast gives the recomputed block another type.
     replace(BEST, name="FULL_SHARD, activation checkpointing", sharding="FULL_SHARD", recompute=True),
 )
 
