@@ -12,7 +12,7 @@ from typing import Any
 
 from recipes.findings import Findings
 from recipes.schema import DATASET, ConstantWithWarmup, CosineWithWarmup, Training
-from recipes.times import parse_time, part_of_run
+from recipes.times import duration_in_batches, parse_time, part_of_run
 
 ORDER = (
     f"{DATASET}.shuffle",
@@ -217,8 +217,9 @@ def part_done(manifest: dict[str, Any], config: Training, samples: int | None) -
     """How much of ``max_duration`` has passed at a checkpoint, as Composer counts; None as for part_of_run."""
     whole, unit = parse_time(config.max_duration)
     if unit == "ep":
-        if samples is None or samples < config.global_train_batch_size:
+        batches = duration_in_batches(config.max_duration, config, samples)
+        if not batches:
             return None
-        whole *= samples // config.global_train_batch_size
+        whole = batches
     done = {"tok": manifest["token"], "sp": manifest["token"] / config.max_seq_len}
     return done.get(unit, manifest["batch"]) / whole
