@@ -54,6 +54,27 @@ def test_compiled_loss_and_gradients_are_the_eager_ones_and_all_blocks_share_one
 
 
 @pytest.mark.slow
+def test_what_was_compiled_for_one_thread_is_taken_up_by_one_thread_only(tmp_path, monkeypatch, ids):
+    """The store on disk that a later run finds (TORCHINDUCTOR_CACHE_DIR), as two processes one after the other."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    before = torch.get_num_threads()
+    taken_up = []
+    try:
+        for threads in (1, 1, 2, 2):
+            torch._dynamo.reset()
+            torch._dynamo.utils.counters.clear()
+            torch.set_num_threads(threads)
+            gpt = small()
+            compile_model(gpt, Compile())
+            gpt(ids, labels=ids).backward()
+            counters = torch._dynamo.utils.counters
+            taken_up.append(counters["aot_autograd"]["autograd_cache_hit"] + counters["inductor"]["fxgraph_cache_hit"])
+    finally:
+        torch.set_num_threads(before)
+    assert [count > 0 for count in taken_up] == [False, True, False, True]
+
+
+@pytest.mark.slow
 def test_scoring_a_compiled_model_compiles_nothing_more(ids):
     gpt = small()
     compile_model(gpt, Compile())
