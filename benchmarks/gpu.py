@@ -51,7 +51,27 @@ def measure(arguments: list[str]) -> dict[str, Any]:
         left = given.seconds - (time.monotonic() - began)
         figures |= _in_a_process([*arguments, "--parts", ",".join(wanted), "--seconds", str(left)], left + LATE)
         say(f"{', '.join(wanted)}: {time.monotonic() - began:.0f} s in all")
+    for line in table(figures):
+        say(line)
     return figures
+
+
+def table(figures: dict[str, Any]) -> list[str]:
+    """The Trainer and the levers as lines, one under the other; of what was not measured, why."""
+    columns = (("ms_microbatch", "ms"), ("ms_optimizer", "ms optimizer"), ("tokens_per_second", "tokens/s"),
+               ("mfu", "MFU"), ("peak_gib", "GiB"), ("loss", "loss"))  # fmt: skip
+    levers = figures.get("levers", {})
+    if "failed" in levers or "left_out" in levers:  # all of them
+        levers = {"levers": levers}
+    rows = {"train.py's Trainer": figures.get("trainer"), **levers}
+    lines = [f"{'':<40}" + "".join(f"{title:>14}" for _, title in columns)]
+    for name, row in rows.items():
+        if row is None:
+            continue
+        reason = row.get("failed") or row.get("left_out")
+        cells = [f"{value:>14,}" if (value := row.get(key)) is not None else f"{'-':>14}" for key, _ in columns]
+        lines.append(f"{name:<40}" + (f"  {reason}" if reason else "".join(cells)))
+    return lines
 
 
 def _in_a_process(arguments: list[str], seconds: float) -> dict[str, Any]:

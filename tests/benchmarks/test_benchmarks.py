@@ -30,3 +30,20 @@ def test_each_record_names_its_command_versions_and_date() -> None:
         assert re.fullmatch(rf"{record['benchmark']}-{record['date']}(-\d+)?\.json", path.name)
         assert record["command"].startswith(f"python -m benchmarks {record['benchmark']}")
         assert record["versions"]["torch"] and record["figures"]
+
+
+@pytest.mark.slow
+def test_the_gpu_s_list_runs_at_a_small_size_and_ends_with_a_table(tmp_path: Path) -> None:
+    """A GPU is seldom at hand, and what fails there must not be the script."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks", "gpu", "--small", "--parts",
+               "ceilings,trainer,levers", "--levers", "ours,FULL_SHARD,transformers, sdpa"]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    figures = json.loads(done.stdout.splitlines()[-1])["figures"]
+    assert "failed" not in str(figures) and "cut" not in figures
+    assert figures["trainer"]["loss_first_and_last"][0] > figures["trainer"]["loss_first_and_last"][1]
+    assert {"ours, all compiled", "FULL_SHARD, activation checkpointing", "transformers, sdpa"} <= figures[
+        "levers"
+    ].keys()
+    table = done.stderr.splitlines()[-len(figures["levers"]) - 2 :]
+    assert table[0].split() == ["ms", "ms", "optimizer", "tokens/s", "MFU", "GiB", "loss"]
+    assert [line[:40].strip() for line in table[1:]] == ["train.py's Trainer", *figures["levers"]]
