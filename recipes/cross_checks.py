@@ -183,6 +183,13 @@ def _load_path_is_another_run(c: Training) -> Faults:
         and c.load_path.startswith(c.save_folder.rstrip("/") + "/")
     ):
         yield "load_path", f"lies in save_folder {c.save_folder}; choose another run_name or folder for the new run"
+    if not c.load_dataset_state and c.load_path is None:
+        yield "load_dataset_state", "false is for a load_path, and there is none"
+    if not c.load_dataset_state and c.max_duration.endswith("ep"):
+        yield (
+            "max_duration",
+            f"{c.max_duration}: with load_dataset_state=false epochs are not those of the checkpoint; give tok or ba",
+        )
 
 
 def _time_units_fit(c: Training) -> Faults:

@@ -15,7 +15,7 @@ from recipes import build, parallel
 from recipes.callbacks.loader_wait import EndTogether
 from recipes.callbacks.random_state import RestoreRandomState
 from recipes.findings import Findings
-from recipes.resume import fetch_given, fetch_newest, go_on_in_the_data
+from recipes.resume import begin_an_epoch, fetch_given, fetch_newest, go_on_in_the_data
 from recipes.same_run import trained_with
 from recipes.schema import Training
 from recipes.shard_cache import claim_caches
@@ -49,6 +49,7 @@ def pretrain(config: Training, found: Findings) -> None:
     together(lambda: fetch_shards(held_out, vocab_size) if held_out is not None and first_on_node else None)
     tokenizer = together(lambda: _local_tokenizer(config, run_folder))
     resume_from = fetch_newest(config.save_folder, run_folder / "resume") if config.save_folder else None
+    in_own_data = resume_from is not None or config.load_dataset_state
     if resume_from is None and config.load_path is not None:
         resume_from = fetch_given(config.load_path, run_folder / "resume")
     together(lambda: _save_configuration(config, run_folder))
@@ -65,7 +66,8 @@ def pretrain(config: Training, found: Findings) -> None:
         build.build_loggers(config, found.batches), build_evaluator(config, tokenizer), resume_from,
     )  # fmt: skip
     if resume_from is not None:
-        go_on_in_the_data(trainer.state.timestamp, trainer.state.dataloader.dataset)
+        take_place = go_on_in_the_data if in_own_data else begin_an_epoch
+        take_place(trainer.state)
         restore_random_state.saved, trainer._rng_state = trainer._rng_state, None
         dist.barrier()
         if first_on_node:

@@ -4,7 +4,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from composer import Timestamp
+from composer import State
 from composer.utils import dist
 from streaming import StreamingDataset
 
@@ -52,14 +52,26 @@ def fetch_given(location: str, into: Path) -> Path:
     return into
 
 
-def go_on_in_the_data(timestamp: Timestamp, dataset: StreamingDataset) -> None:
+def begin_an_epoch(state: State) -> None:
+    """Leave the checkpoint's place in its data: an epoch of this run's data begins, in this run's order.
+
+    What is counted within an epoch is counted anew, the rest goes on.
+    """
+    dataset: StreamingDataset = state.dataloader.dataset
+    state.timestamp = state.timestamp.copy(batch_in_epoch=0, sample_in_epoch=0, token_in_epoch=0)
+    order = {"num_canonical_nodes": dataset.num_canonical_nodes, "shuffle_seed": dataset.shuffle_seed}
+    dataset.load_state_dict({"epoch": state.timestamp.epoch.value, "sample_in_epoch": 0, **order})
+
+
+def go_on_in_the_data(state: State) -> None:
     """Begin the epoch that is due, when the checkpoint was written between two.
 
     Composer 0.32.1 takes the place from its own count, which is in the new epoch by then, and the epoch from Streaming,
     which is still in the old one: all of it would be trained once more.
     """
-    if timestamp.batch_in_epoch == 0:
-        place = dataset.state_dict(0, from_beginning=True) | {"epoch": timestamp.epoch.value}
+    dataset: StreamingDataset = state.dataloader.dataset
+    if state.timestamp.batch_in_epoch == 0:
+        place = dataset.state_dict(0, from_beginning=True) | {"epoch": state.timestamp.epoch.value}
         dist.barrier()  # the ranks of a machine share what is written now: all have read it
         dataset.load_state_dict(place)
 

@@ -72,16 +72,20 @@ def compare(what: str, manifest: dict[str, Any], config: Training, found: Findin
         manifest: the checkpoint's.
         config: what is to be trained.
         found: what was found of it: model, tokenizer and shards.
-        same_run: the run itself wrote the checkpoint. Another run (load_path) may change what a step computes.
+        same_run: the run itself wrote the checkpoint. Another run (load_path) may change what a step computes, and with
+            ``load_dataset_state: false`` the data.
     """
     there, here = manifest.get("trained_with", {}), trained_with(config, found)
     another = "take another checkpoint" if not same_run else "choose another run_name or folder to begin anew"
     step = _by_key(there.get("step", {}), here["step"])
+    data = _streams(there.get("data"), here["data"], config) + _by_key(there.get("order", {}), here["order"])
+    free = [] if same_run else step if config.load_dataset_state else data + step
     groups = [
         (f"another model: {another}", _model(manifest, found)),
         ("a checkpoint is a place in an order of samples; in another one, some would come twice and some never: give "
-         "the same data in the same order, wherever they lie",
-         _streams(there.get("data"), here["data"], config) + _by_key(there.get("order", {}), here["order"])),
+         "the same data in the same order, wherever they lie, or begin an epoch of other data (load_path, with another "
+         "run_name and load_dataset_state=false)",
+         [one for one in data if one not in free]),
         ("Composer goes on with the checkpoint's, whatever is said here: give the same",
          _by_key(there.get("optimizer", {}), here["optimizer"])),
         ("the learning rate would jump: give the same, or go on from a checkpoint at which both schedules agree "
@@ -89,13 +93,13 @@ def compare(what: str, manifest: dict[str, Any], config: Training, found: Findin
          _schedule(manifest, config, found)),
         ("a run is not to change midway: give the same, or begin another run from this checkpoint (load_path, with "
          "another run_name)",
-         step if same_run else []),
+         [one for one in step if one not in free]),
     ]  # fmt: skip
     told = [line for why, differences in groups if differences for line in (why, *(f"  {one}" for one in differences))]
     if told:
         found.faults.append("\n    ".join([f"{what} was trained otherwise", *told]))
-    if step and not same_run:
-        found.warnings.append("\n    ".join([f"{what} was trained otherwise, and from here on", *map(str, step)]))
+    if free:
+        found.warnings.append("\n    ".join([f"{what} was trained otherwise, and from here on", *map(str, free)]))
 
 
 def _value(config: Training, key: str) -> Any:

@@ -97,6 +97,7 @@ def test_what_a_component_would_refuse_or_take_for_something_else_is_refused_at_
         ("scheduler={name: warmup_stable_decay, t_warmup: 41ba, t_decay: 163840tok}", "scheduler.t_decay"),
         ("scheduler={name: warmup_stable_decay, t_warmup: 41ba, t_decay: 0ba}", "scheduler.t_decay"),
         ("load_path=s3://biomedlm/runs/quickstart/ep0-ba20", "load_path"),
+        ("load_dataset_state=false", "load_dataset_state"),
         ("model.n_heads=3", "model.n_heads"),
         ("device_train_microbatch_size=3", "device_train_microbatch_size"),
         ("train_loader.dataset={local: cache, cache_limit: 1gb}", "train_loader.dataset.cache_limit"),
@@ -113,6 +114,12 @@ def test_keys_that_do_not_fit_together_are_refused(argument, key):
 def test_epochs_are_not_compared_with_tokens():
     arguments = ["max_duration=1000000tok", "scheduler.t_warmup=1ep"]
     with pytest.raises(UserError, match=r"scheduler\.t_warmup: 1ep cannot be compared with max_duration 1000000tok"):
+        load_configuration(str(ROOT / "yamls" / "quickstart.yaml"), arguments, Training)
+
+
+def test_epochs_are_not_counted_over_other_data():
+    arguments = ["max_duration=3ep", "load_path=/other/ep1-ba20", "load_dataset_state=false"]
+    with pytest.raises(UserError, match=": max_duration: 3ep: with load_dataset_state=false epochs are not those of"):
         load_configuration(str(ROOT / "yamls" / "quickstart.yaml"), arguments, Training)
 
 

@@ -260,6 +260,27 @@ def test_another_run_may_change_what_a_step_computes_and_is_told_so(new_run):
     assert "load_path" in fault and "shuffle_seed: 3 there, 4 here" in fault
 
 
+def test_the_data_may_change_where_their_epoch_begins_anew_and_nowhere_else(new_run):
+    """With ``load_dataset_state: false``, at the checkpoint of another run; the optimizer may not even there."""
+    trunk, branch = new_run("trunk", scheduler=CONSTANT), new_run("branch", scheduler=CONSTANT)
+    place = str(save(trunk, 10))
+    other = {
+        "load_dataset_state": False,
+        "train_loader__dataset__split": "val",
+        "train_loader__dataset__shuffle_seed": 4,
+    }
+    found = look(branch, load_path=place, **other)
+    assert found.faults == []
+    (warning,) = [warning for warning in found.warnings if "trained otherwise, and from here on" in warning]
+    assert "train_loader.dataset: 50 sequences of index" in warning and "shuffle_seed: 3 there, 4 here" in warning
+    (fault,) = look(branch, load_path=place, optimizer__lr=2e-3, **other).faults
+    assert "optimizer.lr" in fault and "shuffle_seed" not in fault
+    save(branch, 15, **other, load_path=place)
+    assert look(branch, load_path=place, **other).faults == []
+    (fault,) = look(branch, load_path=place, **{**other, "train_loader__dataset__split": "train"}).faults
+    assert "begin an epoch of other data" in fault and "train_loader.dataset: 13 sequences of index" in fault
+
+
 def test_load_path_is_one_whole_checkpoint_that_lies_before_the_end(new_run):
     trunk, branch = new_run("trunk", scheduler=CONSTANT), new_run("branch", scheduler=CONSTANT)
     place = str(save(trunk, 15))

@@ -4,8 +4,12 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from small_data import LENGTH, SEQUENCES
 
+from model.load import open_model
 from recipes.metrics import series
 from recipes.preflight import preflight
 from recipes.report import NORM
@@ -100,6 +104,41 @@ def test_a_trunk_decayed_later_is_the_run_that_decays_and_groups_survive_it_bit_
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 2, output
     assert "__1_0.distcp: its sha256 is not the manifest's" in output and refused.losses() == []
+
+
+@pytest.mark.slow
+def test_a_decay_on_other_data_has_the_trunk_s_weights_and_begins_with_their_first_sequence(new_run, tmp_path):
+    """The trunk stands within its second epoch. The other data lie in order, so the first batch is their first four."""
+    from streaming import MDSWriter
+
+    sequences = [(number + 5 * np.arange(LENGTH)) % 97 for number in range(SEQUENCES)]
+    with MDSWriter(out=str(tmp_path / "other" / "train"), columns={"tokens": f"ndarray:uint16:{LENGTH}"}) as writer:
+        for sequence in sequences:
+            writer.write({"tokens": sequence.astype(np.uint16)})
+    still = {"model": {"name": "gpt", "d_model": 32, "n_heads": 2, "n_layers": 2, "attn_pdrop": 0.0,
+                       "resid_pdrop": 0.0, "embd_pdrop": 0.0}}  # fmt: skip
+    trunk = new_run("trunk", **still, scheduler=CONSTANT, max_duration="15ba")
+    trunk.train(1)
+    start = trunk.checkpoints / "ep1-ba15"
+    dataset = {"remote": str(tmp_path / "other"), "split": "train", "shuffle": False, "num_canonical_nodes": 1}
+    changes = {**still, "scheduler": DECAYING, "max_duration": "30ba", "load_path": str(start),
+               "load_dataset_state": False}  # fmt: skip
+    loaders = {name: {"name": "text", "dataset": {**dataset, "local": str(tmp_path / name)}}
+               for name in ("whole", "killed")}  # fmt: skip
+    whole = new_run("whole", **changes, train_loader=loaders["whole"])
+    killed = new_run("killed", **changes, train_loader=loaders["killed"])
+    whole.train(1)
+    killed.train_and_kill(1, at_batch=22, saved="ep1-ba20")
+    killed.train(1)
+
+    with open_model(str(start)) as loaded:
+        ids = torch.from_numpy(np.stack(sequences[:4]))
+        expected = float(loaded.model(ids, labels=ids))
+    assert whole.losses()[0] == pytest.approx(expected, rel=1e-5)
+    # 12 batches an epoch: with the trunk's place its second epoch would have ended at batch 24.
+    assert {"ep1-ba20", "ep1-ba25", "ep2-ba30"} <= {place.name for place in whole.checkpoints.iterdir()}
+    assert killed.losses() == whole.losses() and len(whole.losses()) == 15
+    assert series(whole.metrics(), NORM) == series(killed.metrics(), NORM)
 
 
 @pytest.mark.slow
