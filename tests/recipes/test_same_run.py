@@ -1,6 +1,7 @@
 """A checkpoint is gone on from as what it was trained as: what would be ignored, repeated or would jump is refused."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from recipes.findings import Findings
 from recipes.preflight import preflight
+from recipes.run_sheet import run_sheet
 from recipes.same_run import trained_with
 from recipes.schema import Training
 
@@ -273,6 +275,8 @@ def test_the_data_may_change_where_their_epoch_begins_anew_and_nowhere_else(new_
     assert found.faults == []
     (warning,) = [warning for warning in found.warnings if "trained otherwise, and from here on" in warning]
     assert "train_loader.dataset: 50 sequences of index" in warning and "shuffle_seed: 3 there, 4 here" in warning
+    sheet = run_sheet(config(branch, load_path=place, **other), found, 1)
+    assert re.search(r"epochs +3\.08 from the checkpoint on", sheet)  # 10 batches of 4 are left, of 13 sequences
     (fault,) = look(branch, load_path=place, optimizer__lr=2e-3, **other).faults
     assert "optimizer.lr" in fault and "shuffle_seed" not in fault
     save(branch, 15, **other, load_path=place)
