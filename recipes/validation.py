@@ -52,11 +52,16 @@ def build_evaluator(config: Training, tokenizer: Path) -> Evaluator | None:
     metrics = ["LanguageCrossEntropy", "LanguagePerplexity"]
     return Evaluator(
         label=loader.label,
-        dataloader=DataSpec(dataloader=dataloader, get_num_tokens_in_batch=token_count),
+        dataloader=DataSpec(dataloader=dataloader, get_num_tokens_in_batch=token_count, split_batch=_whole),
         metric_names=metrics if bytes_of is None else [*metrics, "BitsPerByte"],
         subset_num_batches=config.eval_subset_num_batches,
         eval_interval=config.eval_interval,
     )
+
+
+def _whole(batch: dict[str, Tensor], microbatch_size: int) -> list[dict[str, Tensor]]:
+    """A batch is one forward pass. Composer's own way to split warns of the last one, which is smaller."""
+    return [batch]
 
 
 class _Collate:
