@@ -52,16 +52,17 @@ def build_evaluator(config: Training, tokenizer: Path) -> Evaluator | None:
     metrics = ["LanguageCrossEntropy", "LanguagePerplexity"]
     return Evaluator(
         label=loader.label,
-        dataloader=DataSpec(dataloader=dataloader, get_num_tokens_in_batch=token_count, split_batch=_whole),
+        dataloader=DataSpec(dataloader=dataloader, get_num_tokens_in_batch=token_count, split_batch=_split),
         metric_names=metrics if bytes_of is None else [*metrics, "BitsPerByte"],
         subset_num_batches=config.eval_subset_num_batches,
         eval_interval=config.eval_interval,
     )
 
 
-def _whole(batch: dict[str, Tensor], microbatch_size: int) -> list[dict[str, Tensor]]:
-    """A batch is one forward pass. Composer's own way to split warns of the last one, which is smaller."""
-    return [batch]
+def _split(batch: dict[str, Tensor], rows: int) -> list[dict[str, Tensor]]:
+    """Parts of so many rows, the last of fewer. Composer's own way warns of a batch that has fewer."""
+    return [{key: value[start : start + rows] for key, value in batch.items()}
+            for start in range(0, len(batch["input_ids"]), rows)]  # fmt: skip
 
 
 class _Collate:
