@@ -185,11 +185,12 @@ def _load_path_is_another_run(c: Training) -> Faults:
         yield "load_path", f"lies in save_folder {c.save_folder}; choose another run_name or folder for the new run"
     if not c.load_dataset_state and c.load_path is None:
         yield "load_dataset_state", "false is for a load_path, and there is none"
-    if not c.load_dataset_state and c.max_duration.endswith("ep"):
-        yield (
-            "max_duration",
-            f"{c.max_duration}: with load_dataset_state=false epochs are not those of the checkpoint; give tok or ba",
-        )
+    if not c.load_dataset_state:
+        times = {"max_duration": c.max_duration}
+        times |= {f"scheduler.{key}": time for key, time in c.scheduler if key.startswith("t_")}
+        for key, time in times.items():
+            if time.endswith("ep"):
+                yield key, f"{time}: with load_dataset_state=false epochs are not the checkpoint's; give tok, sp or ba"
 
 
 def _time_units_fit(c: Training) -> Faults:

@@ -23,7 +23,7 @@ def compile_model(model: nn.Module, config: Compile) -> None:
     FSDP2's hooks, which gather and release a block's weights, stay outside of it. Composer's own ``compile_config``
     would compile the whole sharded model, with a break in the graph at each of those hooks.
     """
-    options = _options(config)
+    options = _options(config, next(model.parameters()).device)
     for module in model.modules():
         if isinstance(module, Block):
             module.forward = _compiled_in_training(module, options)  # type: ignore[method-assign]
@@ -31,7 +31,7 @@ def compile_model(model: nn.Module, config: Compile) -> None:
             module.piece_of_loss = torch.compile(piece_of_loss, dynamic=False, options=options)
 
 
-def _options(config: Compile) -> dict[str, Any]:
+def _options(config: Compile, device: torch.device) -> dict[str, Any]:
     """Of the mode; and on the CPU, random numbers from torch's own kernels and the number of threads.
 
     There inductor makes the random numbers of dropout one after the other; with eager mode's a step of 12M parameters
@@ -40,7 +40,7 @@ def _options(config: Compile) -> dict[str, Any]:
     what a run on one thread has compiled, and runs on one.
     """
     options = torch._inductor.list_mode_options(config.mode)
-    if torch.cuda.is_available():
+    if device.type != "cpu":
         return options
     return options | {"fallback_random": True, "cpp.threads": torch.get_num_threads()}
 

@@ -124,7 +124,10 @@ def _questions(config: Training, found: Findings) -> None:
 def _nodes(config: Training, nodes: int | None, found: Findings) -> None:
     """Streaming begins an epoch on so many machines only; goes on from a checkpoint it does on any number."""
     canonical = config.train_loader.dataset.num_canonical_nodes
-    if nodes is None or found.resume_from is not None or canonical % nodes == 0 or nodes % canonical == 0:
+    begins = found.resume_from is None or (
+        not config.load_dataset_state and found.resume_from.location == config.load_path
+    )
+    if nodes is None or not begins or canonical % nodes == 0 or nodes % canonical == 0:
         return
     found.faults.append(
         f"{DATASET}.num_canonical_nodes: {canonical} and the {nodes} nodes do not divide one another; "

@@ -49,7 +49,7 @@ def pretrain(config: Training, found: Findings) -> None:
     together(lambda: fetch_shards(held_out, vocab_size) if held_out is not None and first_on_node else None)
     tokenizer = together(lambda: _local_tokenizer(config, run_folder))
     resume_from = fetch_newest(config.save_folder, run_folder / "resume") if config.save_folder else None
-    in_own_data = resume_from is not None or config.load_dataset_state
+    keeps_place = resume_from is not None or config.load_dataset_state
     if resume_from is None and config.load_path is not None:
         resume_from = fetch_given(config.load_path, run_folder / "resume")
     together(lambda: _save_configuration(config, run_folder))
@@ -66,7 +66,7 @@ def pretrain(config: Training, found: Findings) -> None:
         build.build_loggers(config, found.batches), build_evaluator(config, tokenizer), resume_from,
     )  # fmt: skip
     if resume_from is not None:
-        take_place = go_on_in_the_data if in_own_data else begin_an_epoch
+        take_place = go_on_in_the_data if keeps_place else begin_an_epoch
         take_place(trainer.state)
         restore_random_state.saved, trainer._rng_state = trainer._rng_state, None
         dist.barrier()

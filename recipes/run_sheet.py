@@ -69,7 +69,7 @@ def _tokens(config: Training, found: Findings) -> list[str]:
         lines.append(_row("batches", f"{found.batches:,}"))
         lines.append(_row("tokens", f"{tokens:,}"))
         if found.samples:
-            elsewhere = 0 if config.load_dataset_state else found.trained  # before the checkpoint, in other data too
+            elsewhere = 0 if config.load_dataset_state else found.trained  # at the checkpoint
             epochs = f"{((found.sequences or 0) - elsewhere) / found.samples:.2f}"
             lines.append(_row("epochs", epochs if config.load_dataset_state else f"{epochs} from the checkpoint on"))
         if found.resume_from is not None:

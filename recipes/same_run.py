@@ -79,7 +79,9 @@ def compare(what: str, manifest: dict[str, Any], config: Training, found: Findin
     another = "take another checkpoint" if not same_run else "choose another run_name or folder to begin anew"
     step = _by_key(there.get("step", {}), here["step"])
     data = _streams(there.get("data"), here["data"], config) + _by_key(there.get("order", {}), here["order"])
-    free = [] if same_run else step if config.load_dataset_state else data + step
+    free = []  # another run may change what a step computes, and the data where it begins an epoch of them
+    if not same_run:
+        free = step if config.load_dataset_state else data + step
     groups = [
         (f"another model: {another}", _model(manifest, found)),
         ("a checkpoint is a place in an order of samples; in another one, some would come twice and some never: give "
@@ -173,7 +175,8 @@ def _schedule(manifest: dict[str, Any], config: Training, found: Findings) -> li
         return []
     size = recorded["step"]["global_train_batch_size"]
     before = Training.model_validate(config.model_dump() | recorded["schedule"] | {"global_train_batch_size": size})
-    there, here = _stand(before, manifest, found), _stand(config, manifest, found)
+    samples_there = (recorded.get("data") or {}).get("samples", found.samples)
+    there, here = _stand(before, manifest, samples_there), _stand(config, manifest, found.samples)
     if there is None or here is None or there.agrees(here):
         return []
     return [Difference(f"scheduler and max_duration, at batch {manifest['batch']}", there, here)]
@@ -196,9 +199,9 @@ class _Stand:
 FULL = _Stand("the rate", 1.0)
 
 
-def _stand(config: Training, manifest: dict[str, Any], found: Findings) -> _Stand | None:
+def _stand(config: Training, manifest: dict[str, Any], samples: int | None) -> _Stand | None:
     """Where the schedule stands at a checkpoint; None when that takes the size of the dataset and it is not known."""
-    scheduler, samples = config.scheduler, found.samples
+    scheduler = config.scheduler
     now, warmup = part_done(manifest, config, samples), part_of_run(scheduler.t_warmup, config, samples)
     if now is None or warmup is None:
         return None

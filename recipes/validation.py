@@ -60,7 +60,10 @@ def build_evaluator(config: Training, tokenizer: Path) -> Evaluator | None:
 
 
 def _split(batch: dict[str, Tensor], rows: int) -> list[dict[str, Tensor]]:
-    """Parts of so many rows, the last of fewer. Composer's own way warns of a batch that has fewer."""
+    """Parts of so many rows, the last of fewer. Composer's own way warns of a batch that has fewer.
+
+    Composer also calls it to take the repeated row off a rank's last batch.
+    """
     return [{key: value[start : start + rows] for key, value in batch.items()}
             for start in range(0, len(batch["input_ids"]), rows)]  # fmt: skip
 

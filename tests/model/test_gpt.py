@@ -1,5 +1,7 @@
 """The decoder is GPT-2 with BioMedLM's attention scaling, and nothing else."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -143,3 +145,14 @@ def test_bf16_autocast_stays_within_its_rounding_of_fp32(ids):
     exact, rounded = gradients
     assert 0 < abs(losses[1] - losses[0]) < 2e-3 * losses[0]
     assert 0 < (rounded - exact).norm() < 2e-2 * exact.norm()
+
+
+def test_the_z_loss_is_in_the_training_loss_and_not_in_that_of_validation(ids):
+    config = replace(our_model().config, attn_pdrop=0.0, resid_pdrop=0.0, embd_pdrop=0.0)
+    plain, with_z = GPT(config), GPT(config, z_loss=0.1)
+    initialize(plain, seed=7)
+    initialize(with_z, seed=7)
+    with torch.no_grad():
+        expected = 0.1 * plain(ids)[:, :-1].logsumexp(-1).square().mean()
+        torch.testing.assert_close(with_z.train()(ids, labels=ids), plain.train()(ids, labels=ids) + expected)
+        torch.testing.assert_close(with_z.eval()(ids, labels=ids), plain.eval()(ids, labels=ids))

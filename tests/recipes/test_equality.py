@@ -3,10 +3,12 @@
 import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from streaming import StreamingDataset
+from torch.distributed.checkpoint import FileSystemReader
 
 from model.checkpoint import list_checkpoints
 from model.composer_gpt import ComposerGPT, collate
@@ -48,6 +50,12 @@ def bare_loop(run, shape: GPTConfig, sizes: Sequence[int] = [BATCH] * BATCHES) -
     return losses, norms
 
 
+def parts_of_a_weight(checkpoint: Path) -> int:
+    metadata = FileSystemReader(checkpoint).read_metadata().state_dict_metadata
+    (name,) = [name for name in metadata if name.endswith("model.gpt.wpe.weight")]
+    return len(metadata[name].chunks)
+
+
 def test_one_rank_two_sharded_four_hybrid_and_a_bare_loop_are_one_training(new_run):
     ways = {"one": (1, []), "two": (2, []), "hybrid": (4, HYBRID)}
     runs = {name: new_run(name) for name in ways}
@@ -59,8 +67,12 @@ def test_one_rank_two_sharded_four_hybrid_and_a_bare_loop_are_one_training(new_r
         assert run.losses() == pytest.approx(losses, rel=1e-5)
         assert series(run.metrics(), NORM)[1] == pytest.approx(norms, rel=1e-3)
 
-    # What four hybrid ranks wrote is a checkpoint like any other: two ranks go on from it.
+    # Two copies of two parts each, and not four parts: Composer would make these of a mesh that it is given.
     hybrid = runs["hybrid"]
+    for name, parts in (("one", 1), ("two", 2), ("hybrid", 2)):
+        assert parts_of_a_weight(runs[name].checkpoints / "ep3-ba20") == parts
+
+    # What four hybrid ranks wrote is a checkpoint like any other: two ranks go on from it.
     assert [found.batch for found in list_checkpoints(str(hybrid.checkpoints)) if found.whole] == [10, 20]
     for file in (hybrid.checkpoints / "ep3-ba20").iterdir():
         file.unlink()

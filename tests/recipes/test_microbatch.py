@@ -8,7 +8,7 @@ import pytest
 from base.configuration import load_configuration
 from model.config import GPTConfig
 from recipes.memory import GIB, divisors, largest_microbatch, memory_by_part
-from recipes.microbatch import largest_that_fits
+from recipes.microbatch import largest_that_fits, off_by, sizes_to_try
 from recipes.run_sheet import GPUS
 from recipes.schema import Training
 
@@ -24,6 +24,19 @@ def test_the_largest_divisor_within_the_room_is_taken():
     assert largest_that_fits(each=7, room=79, one=20, two=30) == 1
     assert largest_that_fits(each=7, room=19, one=20, two=30) is None
     assert divisors(12) == [1, 2, 3, 4, 6, 12]
+
+
+def test_no_step_is_tried_that_a_rank_does_not_have_or_that_is_not_estimated_to_fit():
+    assert sizes_to_try(each=8, expected=8) == (1, 2)
+    assert sizes_to_try(each=1, expected=1) == (1,)
+    assert sizes_to_try(each=8, expected=1) == (1,)
+
+
+def test_an_estimate_that_is_off_by_more_than_a_tenth_is_told_with_both_figures():
+    assert off_by(measured=10.9 * GIB, estimated=10 * GIB) is None
+    for measured in (11.1, 8.9):
+        told = off_by(measured * GIB, 10 * GIB)
+        assert told is not None and f"was 10.0 GiB, measured are {measured}:" in told
 
 
 def biomedlm(*overrides: str) -> Training:

@@ -118,9 +118,11 @@ def test_epochs_are_not_compared_with_tokens():
 
 
 def test_epochs_are_not_counted_over_other_data():
-    arguments = ["max_duration=3ep", "load_path=/other/ep1-ba20", "load_dataset_state=false"]
-    with pytest.raises(UserError, match=": max_duration: 3ep: with load_dataset_state=false epochs are not those of"):
+    arguments = ["max_duration=3ep", "scheduler.t_warmup=1ep", "load_path=/other/ep1-ba20", "load_dataset_state=false"]
+    with pytest.raises(UserError) as error:
         load_configuration(str(ROOT / "yamls" / "quickstart.yaml"), arguments, Training)
+    for key in ("max_duration: 3ep", "scheduler.t_warmup: 1ep"):
+        assert f": {key}: with load_dataset_state=false epochs are not the checkpoint's" in str(error.value)
 
 
 def test_a_wrong_s3_key_is_a_clear_error_with_exit_code_2(s3, new_run):

@@ -107,9 +107,9 @@ def test_a_trunk_decayed_later_is_the_run_that_decays_and_groups_survive_it_bit_
 
 
 @pytest.mark.slow
-def test_a_decay_on_other_data_has_the_trunk_s_weights_and_begins_with_their_first_sequence(new_run, tmp_path):
-    """The trunk stands within its second epoch. The other data lie in order, so the first batch is their first four."""
-    from streaming import MDSWriter
+def test_a_decay_on_other_data_has_the_trunk_s_weights_and_begins_an_epoch_in_an_order_of_its_own(new_run, tmp_path):
+    """The trunk stands within its second epoch; the other data have another seed and twice the canonical nodes."""
+    from streaming import MDSWriter, StreamingDataset
 
     sequences = [(number + 5 * np.arange(LENGTH)) % 97 for number in range(SEQUENCES)]
     with MDSWriter(out=str(tmp_path / "other" / "train"), columns={"tokens": f"ndarray:uint16:{LENGTH}"}) as writer:
@@ -120,19 +120,23 @@ def test_a_decay_on_other_data_has_the_trunk_s_weights_and_begins_with_their_fir
     trunk = new_run("trunk", **still, scheduler=CONSTANT, max_duration="15ba")
     trunk.train(1)
     start = trunk.checkpoints / "ep1-ba15"
-    dataset = {"remote": str(tmp_path / "other"), "split": "train", "shuffle": False, "num_canonical_nodes": 1}
+    dataset = {"remote": str(tmp_path / "other"), "split": "train", "shuffle_seed": 8, "num_canonical_nodes": 2}
     changes = {**still, "scheduler": DECAYING, "max_duration": "30ba", "load_path": str(start),
                "load_dataset_state": False}  # fmt: skip
     loaders = {name: {"name": "text", "dataset": {**dataset, "local": str(tmp_path / name)}}
                for name in ("whole", "killed")}  # fmt: skip
     whole = new_run("whole", **changes, train_loader=loaders["whole"])
     killed = new_run("killed", **changes, train_loader=loaders["killed"])
-    whole.train(1)
-    killed.train_and_kill(1, at_batch=22, saved="ep1-ba20")
-    killed.train(1)
+    whole.train(2)
+    killed.train_and_kill(2, at_batch=22, saved="ep1-ba20")
+    killed.train(2)
 
+    shuffled = StreamingDataset(local=str(tmp_path / "other"), split="train", batch_size=4, shuffle=True,
+                                shuffle_seed=8, num_canonical_nodes=2)  # fmt: skip
+    epochs = [[sample["tokens"].astype(np.int64) for sample in shuffled] for _ in range(2)]
+    assert not np.array_equal(epochs[0][:4], epochs[1][:4])
     with open_model(str(start)) as loaded:
-        ids = torch.from_numpy(np.stack(sequences[:4]))
+        ids = torch.from_numpy(np.stack(epochs[1][:4]))
         expected = float(loaded.model(ids, labels=ids))
     assert whole.losses()[0] == pytest.approx(expected, rel=1e-5)
     # 12 batches an epoch: with the trunk's place its second epoch would have ended at batch 24.

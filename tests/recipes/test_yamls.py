@@ -60,7 +60,8 @@ def test_every_other_yaml_is_sound():
 
 def test_v2_is_the_same_architecture():
     faithful, improved = load(YAMLS / "biomedlm.yaml"), load(YAMLS / "biomedlm_v2.yaml")
-    assert shape(faithful) == shape(improved) == GPTConfig()
+    assert shape(faithful) == GPTConfig() and shape(improved) == GPTConfig(attn_pdrop=0.0)
+    assert improved.model.document_mask and not faithful.model.document_mask
     assert faithful.max_duration == improved.max_duration
     assert faithful.global_train_batch_size == improved.global_train_batch_size
     assert improved.save_folder != faithful.save_folder and improved.run_folder != faithful.run_folder
@@ -73,7 +74,7 @@ def test_a_rung_has_the_size_of_its_name_and_the_values_of_the_rules(path):
     named = re.fullmatch(r"([\d.]+)([mb])", path.stem)
     assert named and size == pytest.approx(float(named[1]) * UNITS[named[2]], rel=0.14)  # 125M has GPT-2's entries
     assert f"{size:,} parameters" in path.read_text()
-    assert model == GPTConfig(d_model=model.d_model, n_layers=model.n_layers, n_heads=model.n_heads)
+    assert model == GPTConfig(d_model=model.d_model, n_layers=model.n_layers, n_heads=model.n_heads, attn_pdrop=0.0)
     assert 48 <= model.d_model / model.n_layers <= 80 and model.d_head in (32, 64, 128)
     assert config.optimizer.lr == two_digits(4e-4 * (GPTConfig().n_parameters / size) ** 0.25)
     assert config.optimizer.weight_decay == pytest.approx(0.1 * config.optimizer.lr)
