@@ -45,6 +45,54 @@ def test_the_2_7b_run_sheet_is_printed_without_a_gpu_or_torch(tmp_path):
     assert " torch\n" not in modules and " composer\n" not in modules
 
 
+def sheet_of(yaml: str, *overrides: str) -> str:
+    wanted = load_configuration(str(ROOT / "yamls" / yaml), list(overrides), Training)
+    assert wanted.hardware is not None
+    return run_sheet(wanted, preflight(wanted, wanted.hardware.count, False), wanted.hardware.count)
+
+
+def test_rate_duration_cost_and_memory_of_the_2_7b_run_are_those_of_pencil_and_paper(tmp_path):
+    rows = dict(re.findall(r"^  (.{28})(.*)$", sheet_of("biomedlm.yaml", f"variables.bucket={tmp_path}"), flags=re.M))
+    rows = {name.strip(): value.strip() for name, value in rows.items()}
+    flops = 6 * (32 * 12 * 2560**2 + 28896 * 2560) + 12 * 32 * 2560 * 1024
+    rate = 0.581 * 312e12 / flops  # 10,953 tokens a second and GPU
+    hours = 286_103 * 1_048_576 / rate / 3600
+    assert rows["tokens a second"] == f"{rate / 1e3:.3g}k a GPU, {128 * rate / 1e6:.3g}M in all"
+    days, rest = divmod(hours / 128, 24)
+    assert rows["duration"] == f"{days:.0f}d{int(rest):02d}h"
+    assert rows["GPU hours"] == f"{hours:,.0f}" and rows["cost"].startswith(f"{2 * hours:,.0f} USD at 2.00")
+    sharded = 16 * 2_594_247_680 / 128  # parameters, gradients and two moments, in fp32
+    root = (28896 + 1024) * 2560
+    gathered = 2 * (2 * (2_594_247_680 - root) / 32 + root)
+    activations = 8 * 1024 * 32 * 2560 * 37
+    logits = 12 * 4096 * 28896 + 4 * 28896 * 2560
+    assert rows["activations"] == f"{activations / 2**30:.2f} GiB"
+    assert rows["total"] == f"{(sharded + gathered + activations + logits) / 2**30:.2f} GiB of 40 GiB: fits"
+
+
+def test_the_rate_on_an_h200_is_the_one_of_the_record(tmp_path):
+    record = json.loads((ROOT / "benchmarks" / "records" / "gpu-2026-11-27.json").read_text())["figures"]["trainer"]
+    sheet = sheet_of("biomedlm.yaml", f"variables.bucket={tmp_path}", "hardware.gpu=h200_141gb")
+    assert f"{record['tokens_per_second'] / 1e3:.1f}k a GPU" in sheet and f"at the {record['mfu']:.1%} MFU" in sheet
+
+
+@pytest.mark.parametrize(
+    ("yaml", "overrides", "unlike"),
+    [
+        ("biomedlm.yaml", [], None),
+        ("ladder/1.5b.yaml", [], None),
+        ("ladder/3m.yaml", [], "3,096,192 parameters"),
+        ("biomedlm.yaml", ["fsdp_config.activation_checkpointing=true"], "activation_checkpointing"),
+        ("biomedlm.yaml", ["float8={recipe_name: rowwise}", "hardware.gpu=h200_141gb"], "float8"),
+        ("ladder/3m.yaml", ["precision=fp32"], "3,096,192 parameters, precision fp32"),
+    ],
+)
+def test_a_rate_of_another_shape_or_setting_is_said_not_to_be_expected(tmp_path, yaml, overrides, unlike):
+    sheet = sheet_of(yaml, f"variables.bucket={tmp_path}", *overrides)
+    told = re.findall(r"NOT TO BE EXPECTED .*; here: (.*)", sheet)
+    assert told == ([unlike] if unlike else [])
+
+
 def test_three_faults_of_the_training_configuration_are_reported_together():
     result = train_py(
         "yamls/biomedlm.yaml", "fsdp_config.shardin_strategy=FULL_SHARD", "optimizer.lr=fast", "max_duration=3weeks"
