@@ -41,11 +41,17 @@ def preflight(config: Training, world_size: int, probe_writing: bool, nodes: int
     data: list[Look] = [look_at_tokenizer, look_at_dataset, look_at_validation]
     rest: list[Look] = [_batches, _questions, _installed, _checkpoints, _load_path]
     found.take(*(partial(look, config, found) for look in [*data, *rest]))
-    found.take(partial(_ranks, config, world_size, found), partial(_nodes, config, nodes, found))
+    found.take(partial(_ranks, config, world_size, found))
+    if nodes is not None:
+        found.faults += _nodes(config, nodes, found)
     if probe_writing:
         found.take(partial(_write_probe, config))
-        here = troubles(config, found, nodes or -(-world_size // GPUS_OF_A_NODE), resumes=config.autoresume)
+        guessed = nodes or -(-world_size // GPUS_OF_A_NODE)
+        here = troubles(config, found, guessed, resumes=config.autoresume)
         found.warnings += [f"on this machine, {trouble}" for trouble in here]
+        if nodes is None:
+            guess = f"the number of nodes is a guess, {GPUS_OF_A_NODE} GPUs on each"
+            found.warnings += [f"{trouble} ({guess})" for trouble in _nodes(config, guessed, found)]
     return found
 
 
@@ -121,15 +127,15 @@ def _questions(config: Training, found: Findings) -> None:
         load_questions(TASKS[name], scores.data, scores.limit)
 
 
-def _nodes(config: Training, nodes: int | None, found: Findings) -> None:
+def _nodes(config: Training, nodes: int, found: Findings) -> list[str]:
     """Streaming begins an epoch on so many machines only; goes on from a checkpoint it does on any number."""
     canonical = config.train_loader.dataset.num_canonical_nodes
-    if nodes is None or found.resume_from is not None or canonical % nodes == 0 or nodes % canonical == 0:
-        return
-    found.faults.append(
+    if found.resume_from is not None or canonical % nodes == 0 or nodes % canonical == 0:
+        return []
+    return [
         f"{DATASET}.num_canonical_nodes: {canonical} and the {nodes} nodes do not divide one another; "
         f"{nodes * max(1, round(canonical / nodes))} would do"
-    )
+    ]
 
 
 def _installed(config: Training, found: Findings) -> None:

@@ -299,6 +299,17 @@ def test_nodes_that_streaming_cannot_begin_on_are_refused_with_a_number_that_it_
     assert "num_canonical_nodes: 8 and the 3 nodes do not divide one another; 9 would do" in told
 
 
+def test_the_check_guesses_the_nodes_and_warns_of_those_that_streaming_cannot_begin_on(new_run):
+    wanted = overridden(new_run("run"), "train_loader.dataset.num_canonical_nodes=8", "global_train_batch_size=48",
+                        "device_train_microbatch_size=1")  # fmt: skip
+    assert not any("canonical" in warning for warning in preflight(wanted, 16, True).warnings)
+    found = preflight(wanted, 24, True)
+    (told,) = [warning for warning in found.warnings if "canonical" in warning]
+    assert "8 and the 3 nodes do not divide one another; 9 would do" in told
+    assert "the number of nodes is a guess, 8 GPUs on each" in told and found.faults == []
+    assert preflight(wanted, 24, True, nodes=3).faults and preflight(wanted, 24, True, nodes=4).faults == []
+
+
 def test_a_checkpoint_folder_that_cannot_be_written_to_is_named_with_its_key(new_run):
     run = new_run("run")
     (run.folder / "file").write_text("")
