@@ -152,6 +152,14 @@ def test_what_a_component_would_refuse_or_take_for_something_else_is_refused_at_
         ("save_folder=null", "autoresume"),
         ("max_duration=60sec", "max_duration"),
         ("console_log_interval=1ep", "console_log_interval"),
+        ("fsdp_config.sharding_strategy=HYBRID_SHARD", "fsdp_config.data_parallel_shard_degree"),
+        ("fsdp_config.data_parallel_shard_degree=2", "fsdp_config.data_parallel_shard_degree"),
+        ("fsdp_config.mixed_precision=PURE", "fsdp_config.mixed_precision"),
+        ("fsdp_config.activation_checkpointing_interval=2", "fsdp_config.activation_checkpointing_interval"),
+        (
+            "fsdp_config={activation_checkpointing: true, activation_checkpointing_interval: 99}",
+            "fsdp_config.activation_checkpointing_interval",
+        ),
     ],
 )
 def test_keys_that_do_not_fit_together_are_refused(argument, key):
@@ -203,6 +211,14 @@ def test_a_sound_run_has_no_faults_and_its_sheet_counts_the_data(new_run):
 def test_what_cannot_train_is_refused_with_the_reason(new_run, changes, fault):
     found = preflight(config(new_run("faulty"), **changes), world_size=2, probe_writing=False)
     assert any(fault in text for text in found.faults), found
+
+
+def test_a_copy_of_the_model_takes_a_divisor_of_the_ranks(new_run):
+    copies = {"sharding_strategy": "HYBRID_SHARD", "data_parallel_shard_degree": 2}
+    wanted = config(new_run("run"), global_train_batch_size=12, fsdp_config=copies)
+    assert preflight(wanted, 2, False).faults == preflight(wanted, 6, False).faults == []
+    (told,) = preflight(wanted, 3, False).faults
+    assert "fsdp_config.data_parallel_shard_degree: 2 ranks a copy do not divide the 3 ranks" in told
 
 
 def test_a_tokenizer_that_did_not_write_the_shards_is_refused(new_run):
