@@ -16,6 +16,7 @@ from model.checkpoint import MANIFEST, Checkpoint, DamagedCheckpoint, list_check
 from recipes.cross_checks import schedule_faults
 from recipes.data_found import look_at_dataset, look_at_tokenizer, look_at_validation
 from recipes.findings import Findings
+from recipes.memory import divisors
 from recipes.same_run import compare, part_done
 from recipes.schema import DATASET, Training
 from recipes.this_machine import troubles
@@ -58,7 +59,8 @@ def preflight(config: Training, world_size: int, probe_writing: bool, nodes: int
 def _batches(config: Training, found: Findings) -> None:
     if found.samples is not None and found.samples < config.global_train_batch_size:
         found.faults.append(
-            f"global_train_batch_size: {config.global_train_batch_size}, but there are {found.samples} sequences"
+            f"global_train_batch_size: {config.global_train_batch_size}, but there are {found.samples} sequences; "
+            "take a smaller batch, or prepare more data"
         )
         return
     found.batches = duration_in_batches(config.max_duration, config, found.samples)
@@ -101,8 +103,10 @@ def _ranks(config: Training, world_size: int, found: Findings) -> None:
     each = sizes.first // world_size
     if micro != "auto" and each % micro:
         of = "the first batch's" if sizes.double_at else "the"
+        smaller = max(size for size in divisors(each) if size < micro)
         found.faults.append(
-            f"device_train_microbatch_size: {micro} does not divide {of} {each} sequences of each of {world_size} ranks"
+            f"device_train_microbatch_size: {micro} does not divide {of} {each} sequences of each of {world_size} "
+            f"ranks; {smaller} does"
         )
     ahead = config.train_loader.dataset.predownload
     if ahead is not None and ahead < total // world_size:

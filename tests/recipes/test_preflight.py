@@ -167,6 +167,12 @@ def test_keys_that_do_not_fit_together_are_refused(argument, key):
         load_configuration(str(ROOT / "yamls" / "quickstart.yaml"), [argument], Training)
 
 
+@pytest.mark.parametrize(("heads", "remedy"), [(3, 2), (5, 4), (200, 128)])
+def test_heads_that_do_not_divide_the_width_are_refused_with_a_number_that_does(heads, remedy):
+    with pytest.raises(UserError, match=f"{heads} heads do not divide d_model 128; {remedy} do"):
+        load_configuration(str(ROOT / "yamls" / "quickstart.yaml"), [f"model.n_heads={heads}"], Training)
+
+
 def test_epochs_are_not_compared_with_tokens():
     arguments = ["max_duration=1000000tok", "scheduler.t_warmup=1ep"]
     with pytest.raises(UserError, match=r"scheduler\.t_warmup: 1ep cannot be compared with max_duration 1000000tok"):
@@ -202,10 +208,13 @@ def test_a_sound_run_has_no_faults_and_its_sheet_counts_the_data(new_run):
     ("changes", "fault"),
     [
         ({"global_train_batch_size": 5, "device_train_microbatch_size": 1}, "not divisible by the 2 ranks"),
-        ({"device_train_microbatch_size": 4}, "device_train_microbatch_size"),
+        ({"device_train_microbatch_size": 4}, "does not divide the 2 sequences of each of 2 ranks; 2 does"),
         ({"max_seq_len": 128}, "max_seq_len: 128, but the shards hold ndarray:uint16:64"),
-        ({"global_train_batch_size": 200}, "there are 50 sequences"),
-        ({"model": {"name": "gpt", "d_model": 32, "n_heads": 2, "n_layers": 2, "vocab_size": 100}}, "smaller than"),
+        ({"global_train_batch_size": 200}, "there are 50 sequences; take a smaller batch"),
+        (
+            {"model": {"name": "gpt", "d_model": 32, "n_heads": 2, "n_layers": 2, "vocab_size": 100}},
+            "or more, or null for",
+        ),
     ],
 )
 def test_what_cannot_train_is_refused_with_the_reason(new_run, changes, fault):
@@ -225,7 +234,9 @@ def test_a_tokenizer_that_did_not_write_the_shards_is_refused(new_run):
     run = new_run("other-tokenizer")
     (run.folder / "mds" / "card.json").write_text(json.dumps({"tokenizer_sha256": "0" * 64, "vocab_size": 10}))
     found = preflight(config(run), world_size=1, probe_writing=False)
-    assert any("not the tokenizer that wrote the shards" in fault for fault in found.faults)
+    assert any(
+        "not the tokenizer that wrote the shards" in fault and "name that one" in fault for fault in found.faults
+    )
 
 
 @pytest.mark.parametrize(
