@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from recipes.memory import divisors
 from recipes.schema import DATASET, WEIGHTS, CosineWithWarmup, Training, WarmupStableDecay
 from recipes.times import batch_sizes, duration_in_batches, parse_fraction, parse_time, part_of_run
 
@@ -34,7 +35,8 @@ def schedule_faults(config: Training, samples_per_epoch: int | None) -> Faults:
 
 def _heads_divide_width(c: Training) -> Faults:
     if c.model.d_model % c.model.n_heads:
-        yield "model.n_heads", f"{c.model.n_heads} heads do not divide d_model {c.model.d_model}"
+        dividing = min(divisors(c.model.d_model), key=lambda number: abs(number - c.model.n_heads))
+        yield "model.n_heads", f"{c.model.n_heads} heads do not divide d_model {c.model.d_model}; {dividing} do"
 
 
 def _schedule_fits_into_the_run(c: Training) -> Faults:

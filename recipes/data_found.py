@@ -31,7 +31,10 @@ def look_at_tokenizer(config: Training, found: Findings) -> None:
         found.faults.append(f"model.document_mask: {place} has no {END_OF_TEXT}, so documents have no end")
     vocab_size = config.model.vocab_size or entries
     if vocab_size < entries:
-        found.faults.append(f"model.vocab_size: {vocab_size} is smaller than the tokenizer's {entries} entries")
+        found.faults.append(
+            f"model.vocab_size: {vocab_size} is smaller than the tokenizer's {entries} entries; give {entries} or "
+            "more, or null for the tokenizer's own"
+        )
     elif vocab_size > entries:
         found.warnings.append(
             f"model.vocab_size: {vocab_size} is more than the tokenizer's {entries} entries: rows without a token, "
@@ -128,7 +131,7 @@ def _shards(key: str, stream: Stream | EvalDataset, config: Training, found: Fin
             f"{key}: {folder}: {len(lost)} of {len(names)} shards are not there, or not whole; the first is {lost[0]}; "
             "`python -m data_prep … verify` looks at all of them"
         )
-    _card(storage.join(root, "card.json"), found)
+    _card(storage.join(root, "card.json"), config, found)
     if encoding.startswith("ndarray:uint16:") and not lost and found.model is not None:
         from recipes.shard_ids import look_at_ids  # imports numpy: a tenth of a second
 
@@ -136,7 +139,7 @@ def _shards(key: str, stream: Stream | EvalDataset, config: Training, found: Fin
         found.shards[key] = replace(found.shards[key], ids_seen=seen)
 
 
-def _card(place: str, found: Findings) -> None:
+def _card(place: str, config: Training, found: Findings) -> None:
     """What wrote the shards, as their card tells it."""
     if not storage.exists(place):
         warning = f"{place} is not there: whether the tokenizer fits the shards was not checked"
@@ -147,9 +150,15 @@ def _card(place: str, found: Findings) -> None:
     theirs, ids = card.get("tokenizer_sha256"), card.get("vocab_size", 0)
     faults = []
     if found.tokenizer_sha256 is not None and theirs not in (None, found.tokenizer_sha256):
-        faults.append(f"tokenizer.name: not the tokenizer that wrote the shards ({place} has its hash)")
+        faults.append(
+            f"tokenizer.name: {config.tokenizer.name} is not the tokenizer that wrote the shards ({place} has its "
+            "hash); name that one, or prepare the shards again with this one"
+        )
     if found.model is not None and ids > found.model.vocab_size:
-        faults.append(f"model.vocab_size: the shards hold ids up to {ids - 1} ({place})")
+        faults.append(
+            f"model.vocab_size: {found.model.vocab_size}, and the shards hold ids up to {ids - 1} ({place}); give "
+            f"{ids} or more, with the tokenizer that wrote them"
+        )
     found.faults += [fault for fault in faults if fault not in found.faults]  # training and validation share a card
 
 

@@ -16,6 +16,7 @@ from model.checkpoint import MANIFEST, Checkpoint, DamagedCheckpoint, list_check
 from recipes.cross_checks import schedule_faults
 from recipes.data_found import look_at_dataset, look_at_tokenizer, look_at_validation
 from recipes.findings import Findings
+from recipes.memory import divisors
 from recipes.same_run import compare, part_done
 from recipes.schema import DATASET, Training
 from recipes.this_machine import troubles
@@ -41,18 +42,25 @@ def preflight(config: Training, world_size: int, probe_writing: bool, nodes: int
     data: list[Look] = [look_at_tokenizer, look_at_dataset, look_at_validation]
     rest: list[Look] = [_batches, _questions, _installed, _checkpoints, _load_path]
     found.take(*(partial(look, config, found) for look in [*data, *rest]))
-    found.take(partial(_ranks, config, world_size, found), partial(_nodes, config, nodes, found))
+    found.take(partial(_ranks, config, world_size, found))
+    if nodes is not None:
+        found.faults += _nodes(config, nodes, found)
     if probe_writing:
         found.take(partial(_write_probe, config))
-        here = troubles(config, found, nodes or -(-world_size // GPUS_OF_A_NODE), resumes=config.autoresume)
+        guessed = nodes or -(-world_size // GPUS_OF_A_NODE)
+        here = troubles(config, found, guessed, resumes=config.autoresume)
         found.warnings += [f"on this machine, {trouble}" for trouble in here]
+        if nodes is None:
+            guess = f"the number of nodes is a guess, {GPUS_OF_A_NODE} GPUs on each"
+            found.warnings += [f"{trouble} ({guess})" for trouble in _nodes(config, guessed, found)]
     return found
 
 
 def _batches(config: Training, found: Findings) -> None:
     if found.samples is not None and found.samples < config.global_train_batch_size:
         found.faults.append(
-            f"global_train_batch_size: {config.global_train_batch_size}, but there are {found.samples} sequences"
+            f"global_train_batch_size: {config.global_train_batch_size}, but there are {found.samples} sequences; "
+            "take a smaller batch, or prepare more data"
         )
         return
     found.batches = duration_in_batches(config.max_duration, config, found.samples)
@@ -95,8 +103,10 @@ def _ranks(config: Training, world_size: int, found: Findings) -> None:
     each = sizes.first // world_size
     if micro != "auto" and each % micro:
         of = "the first batch's" if sizes.double_at else "the"
+        smaller = max(size for size in divisors(each) if size < micro)
         found.faults.append(
-            f"device_train_microbatch_size: {micro} does not divide {of} {each} sequences of each of {world_size} ranks"
+            f"device_train_microbatch_size: {micro} does not divide {of} {each} sequences of each of {world_size} "
+            f"ranks; {smaller} does"
         )
     ahead = config.train_loader.dataset.predownload
     if ahead is not None and ahead < total // world_size:
@@ -121,18 +131,18 @@ def _questions(config: Training, found: Findings) -> None:
         load_questions(TASKS[name], scores.data, scores.limit)
 
 
-def _nodes(config: Training, nodes: int | None, found: Findings) -> None:
+def _nodes(config: Training, nodes: int, found: Findings) -> list[str]:
     """Streaming begins an epoch on so many machines only; goes on from a checkpoint it does on any number."""
     canonical = config.train_loader.dataset.num_canonical_nodes
     begins = found.resume_from is None or (
         not config.load_dataset_state and found.resume_from.location == config.load_path
     )
-    if nodes is None or not begins or canonical % nodes == 0 or nodes % canonical == 0:
-        return
-    found.faults.append(
+    if not begins or canonical % nodes == 0 or nodes % canonical == 0:
+        return []
+    return [
         f"{DATASET}.num_canonical_nodes: {canonical} and the {nodes} nodes do not divide one another; "
         f"{nodes * max(1, round(canonical / nodes))} would do"
-    )
+    ]
 
 
 def _installed(config: Training, found: Findings) -> None:

@@ -13,7 +13,10 @@ from recipes.times import batch_sizes, part_of_run, warmup_in_batches
 
 @dataclass(frozen=True)
 class GPU:
-    """What is known about a GPU; ``mfu`` is what a run of this shape has reached on it, and ``source`` whose."""
+    """What is known about a GPU; ``mfu`` is what the 2.7B model's shape has reached on it, and ``source`` whose.
+
+    All of them are in bf16, without recomputation.
+    """
 
     memory_gib: float
     bf16_flops: float
@@ -21,6 +24,7 @@ class GPU:
     source: str
 
 
+MEASURED = "the rate is the 2.7B model's, in bf16 and without recomputation"
 LLM_FOUNDRY = "llm-foundry's table, MPT-3B, length 1024, 8 GPUs; not measured by us"
 OURS = "our Trainer on one GPU, benchmarks/records/gpu-2026-11-27.json"
 GPUS = {
@@ -120,8 +124,10 @@ def _time_and_cost(config: Training, found: Findings) -> list[str]:
     rate = gpu.mfu * gpu.bf16_flops / found.model.flops_per_token()
     seconds = (found.sequences - found.trained) * config.max_seq_len / (rate * hardware.count)
     hours = seconds / 3600 * hardware.count
+    unlike = _unlike_the_measured(config, found.model)
     lines = [
         f"expected on {hardware.count} x {hardware.gpu} (at the {gpu.mfu:.1%} MFU of {gpu.source})",
+        *([_row("NOT TO BE EXPECTED", f"{MEASURED}; here: {', '.join(unlike)}")] if unlike else []),
         _row("tokens a second", f"{count(rate)} a GPU, {count(rate * hardware.count)} in all"),
         _row("duration" if found.trained == 0 else "duration of the rest", duration(seconds)),
         _row("GPU hours", f"{hours:,.0f}"),
@@ -130,6 +136,20 @@ def _time_and_cost(config: Training, found: Findings) -> list[str]:
         cost = f"{hours * hardware.usd_per_gpu_hour:,.0f} USD at {hardware.usd_per_gpu_hour:.2f} a GPU hour"
         lines.append(_row("cost", cost))
     return [*lines, ""]
+
+
+def _unlike_the_measured(config: Training, model: GPTConfig) -> list[str]:
+    """What of the run is known to make its speed another than the one that was measured."""
+    unlike = []
+    if not 0.5 <= model.n_parameters / GPTConfig().n_parameters <= 2:
+        unlike.append(f"{model.n_parameters:,} parameters")
+    if config.fsdp_config.activation_checkpointing:
+        unlike.append("activation_checkpointing")
+    if config.float8 is not None:
+        unlike.append("float8")
+    if config.precision != "amp_bf16":
+        unlike.append(f"precision {config.precision}")
+    return unlike
 
 
 def _data_and_checkpoints(config: Training, found: Findings) -> list[str]:

@@ -45,6 +45,54 @@ def test_the_2_7b_run_sheet_is_printed_without_a_gpu_or_torch(tmp_path):
     assert " torch\n" not in modules and " composer\n" not in modules
 
 
+def sheet_of(yaml: str, *overrides: str) -> str:
+    wanted = load_configuration(str(ROOT / "yamls" / yaml), list(overrides), Training)
+    assert wanted.hardware is not None
+    return run_sheet(wanted, preflight(wanted, wanted.hardware.count, False), wanted.hardware.count)
+
+
+def test_rate_duration_cost_and_memory_of_the_2_7b_run_are_those_of_pencil_and_paper(tmp_path):
+    rows = dict(re.findall(r"^  (.{28})(.*)$", sheet_of("biomedlm.yaml", f"variables.bucket={tmp_path}"), flags=re.M))
+    rows = {name.strip(): value.strip() for name, value in rows.items()}
+    flops = 6 * (32 * 12 * 2560**2 + 28896 * 2560) + 12 * 32 * 2560 * 1024
+    rate = 0.581 * 312e12 / flops  # 10,953 tokens a second and GPU
+    hours = 286_103 * 1_048_576 / rate / 3600
+    assert rows["tokens a second"] == f"{rate / 1e3:.3g}k a GPU, {128 * rate / 1e6:.3g}M in all"
+    days, rest = divmod(hours / 128, 24)
+    assert rows["duration"] == f"{days:.0f}d{int(rest):02d}h"
+    assert rows["GPU hours"] == f"{hours:,.0f}" and rows["cost"].startswith(f"{2 * hours:,.0f} USD at 2.00")
+    sharded = 16 * 2_594_247_680 / 128  # parameters, gradients and two moments, in fp32
+    root = (28896 + 1024) * 2560
+    gathered = 2 * (2 * (2_594_247_680 - root) / 32 + root)
+    activations = 8 * 1024 * 32 * 2560 * 37
+    logits = 12 * 4096 * 28896 + 4 * 28896 * 2560
+    assert rows["activations"] == f"{activations / 2**30:.2f} GiB"
+    assert rows["total"] == f"{(sharded + gathered + activations + logits) / 2**30:.2f} GiB of 40 GiB: fits"
+
+
+def test_the_rate_on_an_h200_is_the_one_of_the_record(tmp_path):
+    record = json.loads((ROOT / "benchmarks" / "records" / "gpu-2026-11-27.json").read_text())["figures"]["trainer"]
+    sheet = sheet_of("biomedlm.yaml", f"variables.bucket={tmp_path}", "hardware.gpu=h200_141gb")
+    assert f"{record['tokens_per_second'] / 1e3:.1f}k a GPU" in sheet and f"at the {record['mfu']:.1%} MFU" in sheet
+
+
+@pytest.mark.parametrize(
+    ("yaml", "overrides", "unlike"),
+    [
+        ("biomedlm.yaml", [], None),
+        ("ladder/1.5b.yaml", [], None),
+        ("ladder/3m.yaml", [], "3,096,192 parameters"),
+        ("biomedlm.yaml", ["fsdp_config.activation_checkpointing=true"], "activation_checkpointing"),
+        ("biomedlm.yaml", ["float8={recipe_name: rowwise}", "hardware.gpu=h200_141gb"], "float8"),
+        ("ladder/3m.yaml", ["precision=fp32"], "3,096,192 parameters, precision fp32"),
+    ],
+)
+def test_a_rate_of_another_shape_or_setting_is_said_not_to_be_expected(tmp_path, yaml, overrides, unlike):
+    sheet = sheet_of(yaml, f"variables.bucket={tmp_path}", *overrides)
+    told = re.findall(r"NOT TO BE EXPECTED .*; here: (.*)", sheet)
+    assert told == ([unlike] if unlike else [])
+
+
 def test_three_faults_of_the_training_configuration_are_reported_together():
     result = train_py(
         "yamls/biomedlm.yaml", "fsdp_config.shardin_strategy=FULL_SHARD", "optimizer.lr=fast", "max_duration=3weeks"
@@ -104,11 +152,25 @@ def test_what_a_component_would_refuse_or_take_for_something_else_is_refused_at_
         ("save_folder=null", "autoresume"),
         ("max_duration=60sec", "max_duration"),
         ("console_log_interval=1ep", "console_log_interval"),
+        ("fsdp_config.sharding_strategy=HYBRID_SHARD", "fsdp_config.data_parallel_shard_degree"),
+        ("fsdp_config.data_parallel_shard_degree=2", "fsdp_config.data_parallel_shard_degree"),
+        ("fsdp_config.mixed_precision=PURE", "fsdp_config.mixed_precision"),
+        ("fsdp_config.activation_checkpointing_interval=2", "fsdp_config.activation_checkpointing_interval"),
+        (
+            "fsdp_config={activation_checkpointing: true, activation_checkpointing_interval: 99}",
+            "fsdp_config.activation_checkpointing_interval",
+        ),
     ],
 )
 def test_keys_that_do_not_fit_together_are_refused(argument, key):
     with pytest.raises(UserError, match=f": {key}: "):
         load_configuration(str(ROOT / "yamls" / "quickstart.yaml"), [argument], Training)
+
+
+@pytest.mark.parametrize(("heads", "remedy"), [(3, 2), (5, 4), (200, 128)])
+def test_heads_that_do_not_divide_the_width_are_refused_with_a_number_that_does(heads, remedy):
+    with pytest.raises(UserError, match=f"{heads} heads do not divide d_model 128; {remedy} do"):
+        load_configuration(str(ROOT / "yamls" / "quickstart.yaml"), [f"model.n_heads={heads}"], Training)
 
 
 def test_epochs_are_not_compared_with_tokens():
@@ -148,10 +210,13 @@ def test_a_sound_run_has_no_faults_and_its_sheet_counts_the_data(new_run):
     ("changes", "fault"),
     [
         ({"global_train_batch_size": 5, "device_train_microbatch_size": 1}, "not divisible by the 2 ranks"),
-        ({"device_train_microbatch_size": 4}, "device_train_microbatch_size"),
+        ({"device_train_microbatch_size": 4}, "does not divide the 2 sequences of each of 2 ranks; 2 does"),
         ({"max_seq_len": 128}, "max_seq_len: 128, but the shards hold ndarray:uint16:64"),
-        ({"global_train_batch_size": 200}, "there are 50 sequences"),
-        ({"model": {"name": "gpt", "d_model": 32, "n_heads": 2, "n_layers": 2, "vocab_size": 100}}, "smaller than"),
+        ({"global_train_batch_size": 200}, "there are 50 sequences; take a smaller batch"),
+        (
+            {"model": {"name": "gpt", "d_model": 32, "n_heads": 2, "n_layers": 2, "vocab_size": 100}},
+            "or more, or null for",
+        ),
     ],
 )
 def test_what_cannot_train_is_refused_with_the_reason(new_run, changes, fault):
@@ -159,11 +224,21 @@ def test_what_cannot_train_is_refused_with_the_reason(new_run, changes, fault):
     assert any(fault in text for text in found.faults), found
 
 
+def test_a_copy_of_the_model_takes_a_divisor_of_the_ranks(new_run):
+    copies = {"sharding_strategy": "HYBRID_SHARD", "data_parallel_shard_degree": 2}
+    wanted = config(new_run("run"), global_train_batch_size=12, fsdp_config=copies)
+    assert preflight(wanted, 2, False).faults == preflight(wanted, 6, False).faults == []
+    (told,) = preflight(wanted, 3, False).faults
+    assert "fsdp_config.data_parallel_shard_degree: 2 ranks a copy do not divide the 3 ranks" in told
+
+
 def test_a_tokenizer_that_did_not_write_the_shards_is_refused(new_run):
     run = new_run("other-tokenizer")
     (run.folder / "mds" / "card.json").write_text(json.dumps({"tokenizer_sha256": "0" * 64, "vocab_size": 10}))
     found = preflight(config(run), world_size=1, probe_writing=False)
-    assert any("not the tokenizer that wrote the shards" in fault for fault in found.faults)
+    assert any(
+        "not the tokenizer that wrote the shards" in fault and "name that one" in fault for fault in found.faults
+    )
 
 
 @pytest.mark.parametrize(
@@ -251,6 +326,17 @@ def test_nodes_that_streaming_cannot_begin_on_are_refused_with_a_number_that_it_
         assert preflight(wanted, nodes or 1, False, nodes).faults == []
     (told,) = preflight(wanted, 3, False, nodes=3).faults
     assert "num_canonical_nodes: 8 and the 3 nodes do not divide one another; 9 would do" in told
+
+
+def test_the_check_guesses_the_nodes_and_warns_of_those_that_streaming_cannot_begin_on(new_run):
+    wanted = overridden(new_run("run"), "train_loader.dataset.num_canonical_nodes=8", "global_train_batch_size=48",
+                        "device_train_microbatch_size=1")  # fmt: skip
+    assert not any("canonical" in warning for warning in preflight(wanted, 16, True).warnings)
+    found = preflight(wanted, 24, True)
+    (told,) = [warning for warning in found.warnings if "canonical" in warning]
+    assert "8 and the 3 nodes do not divide one another; 9 would do" in told
+    assert "the number of nodes is a guess, 8 GPUs on each" in told and found.faults == []
+    assert preflight(wanted, 24, True, nodes=3).faults and preflight(wanted, 24, True, nodes=4).faults == []
 
 
 def test_a_checkpoint_folder_that_cannot_be_written_to_is_named_with_its_key(new_run):

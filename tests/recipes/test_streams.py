@@ -83,7 +83,7 @@ def test_every_stream_is_looked_at_and_counted(new_run):
     found = preflight(config, 1, probe_writing=False)
     assert len(found.faults) == 3 and len(found.missing) == 1
     assert any("not the tokenizer" in fault and "articles/card.json" in fault for fault in found.faults)
-    assert any("ids up to 9998" in fault for fault in found.faults)
+    assert any("ids up to 9998" in fault and "give 9999 or more" in fault for fault in found.faults)
     assert any("books/train/index.json: not the index" in fault for fault in found.faults)
     assert "streams.abstracts" in found.missing[0]
 
