@@ -81,8 +81,8 @@ COLUMNS = (
     ("ms_optimizer", "ms opt."),
     ("tokens_per_second", "tokens/s"),
     ("mfu", "MFU"),
-    ("tokens_per_second_with_optimizer", "+ opt.: t/s"),
-    ("mfu_with_optimizer", "MFU"),
+    ("tokens_per_second_with_optimizer", "t/s w. opt."),
+    ("mfu_with_optimizer", "MFU w. opt."),
     ("peak_gib", "GiB"),
 )
 
@@ -90,8 +90,8 @@ COLUMNS = (
 def table(figures: dict[str, Any]) -> list[str]:
     """The Trainer and the levers as lines, one under the other; of what was not measured or is wrong, why.
 
-    ``ms``, ``tokens/s`` and the first ``MFU`` are of forward and backward alone, the two after ``+ opt.`` with clipping
-    and the optimizer's step: a lever takes one for each microbatch, the Trainer one for eight.
+    ``ms``, ``tokens/s`` and ``MFU`` are of forward and backward alone. With clipping and the optimizer's step (``w.
+    opt.``) a lever takes one step for each microbatch, the Trainer one for eight.
     """
     rows: dict[str, dict[str, Any]] = {}
     correct, ceilings = figures.get("correct", {}), figures.get("ceilings", {})

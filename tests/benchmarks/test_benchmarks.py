@@ -36,10 +36,10 @@ def test_each_record_names_its_command_versions_and_date() -> None:
 def test_the_gpu_s_list_runs_at_a_small_size_and_ends_with_a_table() -> None:
     """A GPU is seldom at hand, and what fails there must not be the script."""
     names = {"ours all compiled", "nothing compiled and GELU in parts", "transformers sdpa", "GELU in parts",
-             "plain loss compiled", "optimizer foreach", "FP8 tensorwise",
+             "plain loss compiled", "optimizer foreach", "FP8 tensorwise dropout 0",
              "FULL_SHARD activation checkpointing"}  # fmt: skip
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks", "gpu", "--small", "--levers",
-               "ours,GELU,sdpa,plain loss compiled,foreach,FP8 tensorwise,activation checkpointing"]  # fmt: skip
+               "ours,GELU,sdpa,plain loss compiled,foreach,tensorwise dropout,checkpointing"]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     figures = json.loads(done.stdout.splitlines()[-1])["figures"]
     assert "cut" not in figures and "stopped" not in figures
@@ -52,7 +52,8 @@ def test_the_gpu_s_list_runs_at_a_small_size_and_ends_with_a_table() -> None:
     for name, lever in levers.items():
         assert 0 < lever["tokens_per_second_with_optimizer"] < lever["tokens_per_second"], name
         compiled = not name.startswith(("nothing", "transformers"))
-        assert (lever["graphs"] > 0) == compiled and lever["graphs_after_warming"] == 0, name
+        assert (lever["graphs"] > 0) == compiled, name
+    assert levers["ours all compiled"]["graphs_after_warming"] == 0
     table = done.stderr.splitlines()[-len(levers) - 2 :]
     assert "MFU" in table[0]
     assert [line[:38].strip() for line in table[1:]] == ["train.py's Trainer", *levers]
