@@ -1,6 +1,7 @@
 """One training step, with one thing changed at a time. See benchmarks/gpu.py."""
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from composer.core import Precision
 from composer.distributed.prepare_distributed import parallelize_composer_model
 from composer.optim import DecoupledAdamW
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.distributed.device_mesh import init_device_mesh
 
 from model.composer_gpt import ComposerGPT
@@ -32,14 +34,15 @@ OPTIMIZER = Settings(name="decoupled_adamw", lr=1.6e-4, weight_decay=1.6e-5)
 
 @dataclass(frozen=True)
 class Lever:
-    """A way to run a step. Two levers with the same ``model`` share one."""
+    """A way to run a step. Two with the same ``model`` share one. No comma in a name: ``--levers`` splits there."""
 
     name: str
     attention: str = "default"
     compiled: str = ""  # blocks, loss
     loss: str = "chunked"  # plain, its own
+    gelu: str = "fused"  # in parts
     dropout: float = 0.1
-    microbatch: int = 16
+    microbatch: int | None = None  # the machine's
     optimizer: str = "fused"  # foreach, composer
     kind: str = "ours"  # transformers eager, transformers sdpa
     sharding: str = "none"  # SHARD_GRAD_OP, FULL_SHARD: by FSDP2 over the one rank
@@ -52,30 +55,32 @@ class Lever:
         return self.kind, self.sharding, self.recompute, self.fp8
 
 
-BEST = Lever("ours, all compiled", compiled="blocks loss")
+BEST = Lever("ours all compiled", compiled="blocks loss")
 LEVERS = (
     BEST,
     replace(BEST, name="cuDNN attention", attention="cudnn"),
     replace(BEST, name="flash attention", attention="flash"),
     replace(BEST, name="dropout 0", dropout=0.0),
-    replace(BEST, name="dropout 0, within documents", dropout=0.0, documents=True),
-    replace(BEST, name="blocks compiled, loss not", compiled="blocks"),
+    replace(BEST, name="dropout 0 within documents", dropout=0.0, documents=True),
+    replace(BEST, name="blocks compiled and loss not", compiled="blocks"),
     replace(BEST, name="nothing compiled", compiled=""),
-    replace(BEST, name="nothing compiled, plain loss", compiled="", loss="plain"),
-    Lever("transformers, sdpa", kind="transformers sdpa", loss="its own", microbatch=8),
-    Lever("transformers, eager attention", kind="transformers eager", loss="its own", microbatch=8),
-    replace(BEST, name="plain loss, compiled", loss="plain"),
+    replace(BEST, name="nothing compiled and plain loss", compiled="", loss="plain"),
+    replace(BEST, name="nothing compiled and GELU in parts", compiled="", gelu="in parts"),
+    Lever("transformers sdpa", kind="transformers sdpa", loss="its own", microbatch=8),
+    Lever("transformers eager attention", kind="transformers eager", loss="its own", microbatch=8),
+    replace(BEST, name="GELU in parts", gelu="in parts"),
+    replace(BEST, name="plain loss compiled", loss="plain"),
     replace(BEST, name="microbatch 8", microbatch=8),
     replace(BEST, name="microbatch 24", microbatch=24),
     replace(BEST, name="microbatch 32", microbatch=32),
     replace(BEST, name="optimizer foreach", optimizer="foreach"),
     replace(BEST, name="optimizer of Composer", optimizer="composer"),
     replace(BEST, name="FP8 tensorwise", fp8="tensorwise"),
-    replace(BEST, name="FP8 tensorwise, dropout 0", fp8="tensorwise", dropout=0.0),
+    replace(BEST, name="FP8 tensorwise dropout 0", fp8="tensorwise", dropout=0.0),
     replace(BEST, name="FP8 rowwise", fp8="rowwise"),
     replace(BEST, name="SHARD_GRAD_OP", sharding="SHARD_GRAD_OP"),
     replace(BEST, name="FULL_SHARD", sharding="FULL_SHARD"),
-    replace(BEST, name="FULL_SHARD, activation checkpointing", sharding="FULL_SHARD", recompute=True),
+    replace(BEST, name="FULL_SHARD activation checkpointing", sharding="FULL_SHARD", recompute=True),
 )
 
 
@@ -87,6 +92,7 @@ class Machine:
     shape: GPTConfig
     peak: float
     tokens: Tensor
+    microbatch: int
     built: dict[tuple[Any, ...], nn.Module] = field(default_factory=dict)
     optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
 
@@ -155,7 +161,7 @@ def run_lever(machine: Machine, lever: Lever) -> dict[str, Any]:
     optimizer = machine.optimizer(lever, model)
     start = time.monotonic()
     passes, steps, losses = [], [], []
-    count = lever.microbatch if machine.device == "cuda" else 2
+    count = lever.microbatch if lever.microbatch and machine.device == "cuda" else machine.microbatch
     in_bf16 = machine.device == "cuda" or lever.sharding == "none"  # Composer shards in fp32 only on the CPU
     for step in range(WARM + STEPS):
         first = step * count % max(len(machine.tokens) - count, 1)
@@ -165,6 +171,7 @@ def run_lever(machine: Machine, lever: Lever) -> dict[str, Any]:
         with (
             torch.autocast(machine.device, dtype=torch.bfloat16, enabled=in_bf16),
             patch("model.gpt.next_token_loss", plain) if lever.loss == "plain" else nullcontext(),
+            patch("model.gpt.F.gelu", gelu_in_parts) if lever.gelu == "in parts" else nullcontext(),
         ):
             loss = loss_of(ids)
         loss.backward()
@@ -178,17 +185,22 @@ def run_lever(machine: Machine, lever: Lever) -> dict[str, Any]:
         steps.append(time.perf_counter() - middle)
         losses.append(loss.item())
         if step == WARM - 1:
-            warm = time.monotonic() - start
+            warm, warm_graphs = time.monotonic() - start, counters["stats"]["unique_graphs"]
     one_pass, one_step = statistics.median(passes[WARM:]), statistics.median(steps[WARM:])
     tokens = count * machine.shape.max_seq_len
+    graphs = counters["stats"]["unique_graphs"]
     return {
+        "microbatch": count,
         "ms_microbatch": round(1e3 * one_pass, 1),
         "ms_optimizer": round(1e3 * one_step, 1),
         "tokens_per_second": round(tokens / one_pass),
         "mfu": machine.mfu(tokens / one_pass),
+        "tokens_per_second_with_optimizer": round(tokens / (one_pass + one_step)),
         "mfu_with_optimizer": machine.mfu(tokens / (one_pass + one_step)),
         "peak_gib": machine.peak_memory(),
         "seconds_to_warm": round(warm, 1),
+        "graphs": graphs,
+        "graphs_after_warming": graphs - warm_graphs,  # 0: nothing was compiled anew
         "loss": round(losses[-1], 3),
     }
 
@@ -232,9 +244,10 @@ def _fill(model: nn.Module) -> None:
 
 def _prepare(model: nn.Module, lever: Lever) -> Callable[[Tensor], Tensor]:
     """Dropout and compilation as the lever has them; the loss of token ids."""
+    torch._dynamo.reset()
+    counters.clear()
     if lever.kind != "ours":
         return lambda ids: model(input_ids=ids, labels=ids, use_cache=False).loss
-    torch._dynamo.reset()
     assert isinstance(model, ComposerGPT)
     model.gpt.piece_of_loss = piece_of_loss
     model.gpt.end_of_text = model.config.vocab_size - 1 if lever.documents else None
@@ -255,6 +268,12 @@ def _plain_loss(hidden: Tensor, weight: Tensor, labels: Tensor, *unused: Any) ->
     """All logits at once, and autograd's own gradient."""
     logits = F.linear(hidden[:, :-1], weight)
     return F.cross_entropy(logits.float().flatten(0, 1), labels[:, 1:].flatten())
+
+
+def gelu_in_parts(x: Tensor, approximate: str) -> Tensor:
+    """The tanh GELU as transformers' ``gelu_new`` has it: a kernel for each operation where nothing is compiled."""
+    assert approximate == "tanh"
+    return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * torch.pow(x, 3.0))))
 
 
 def _fused(model: nn.Module) -> torch.optim.Optimizer:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -24,8 +25,8 @@ from torch.utils.data import DataLoader
 from base.configuration import load_configuration
 from base.errors import UserError, run_command
 from base.progress import say
-from benchmarks.gpu import arguments_parser
-from benchmarks.gpu_levers import LEVERS, Machine, run_lever
+from benchmarks.gpu import ATTENTION, arguments_parser
+from benchmarks.gpu_levers import LEVERS, Lever, Machine, run_lever
 from model.composer_gpt import ComposerGPT, collate, token_count
 from model.config import GPTConfig
 from model.gpt import GPT, initialize
@@ -36,35 +37,35 @@ from recipes.schema import Compile, Float8, Training
 WARM, STEPS = 3, 20
 SMALL = ["model.d_model=128", "model.n_heads=2", "model.n_layers=2", "max_seq_len=128", "model.vocab_size=512",
          "model.init_device=cpu", "precision=fp32"]  # fmt: skip
-ATTENTION = {
-    "default": None,
-    "flash": SDPBackend.FLASH_ATTENTION,
-    "cudnn": SDPBackend.CUDNN_ATTENTION,
-    "efficient": SDPBackend.EFFICIENT_ATTENTION,
-    "math": SDPBackend.MATH,
-}
+# bf16, dense, TFLOP/s, by words of the device's name: NVIDIA's data sheets. The first that fits.
+PEAKS = (({"H100", "PCIe"}, 756), ({"H100"}, 989), ({"H200"}, 989), ({"A100"}, 312))
+SLOWER = {"NVL", "MIG"}  # another peak under the same name
+ROOMY = 100  # GiB: microbatches of 16 take up to 90
 
 
 def run_parts(given: argparse.Namespace) -> None:
     """Print each part's figures by its name as they come; a part that fails leaves its reason."""
     if not given.small and not torch.cuda.is_available():
         raise UserError("benchmarks gpu: torch sees no GPU here; --small tries the script on the CPU")
+    wanted = _wanted(given)
+    peak = given.peak_tflops or (989 if given.small else peak_tflops(torch.cuda.get_device_name()))
+    microbatch = 2 if given.small else microbatch_for(torch.cuda.get_device_properties(0).total_memory / 2**30)
     began = time.monotonic()
     dist.initialize_dist(get_device("cpu" if given.small else "gpu"))
-    config = load_configuration("yamls/biomedlm.yaml", _overrides(given), Training)
+    config = load_configuration("yamls/biomedlm.yaml", _overrides(given, microbatch), Training)
     assert config.model.vocab_size is not None
     shape = config.gpt_config(config.model.vocab_size)
-    machine = Machine("cpu" if given.small else "cuda", shape, given.peak_tflops * 1e12, _tokens(given.data, shape))
+    machine = Machine("cpu" if given.small else "cuda", shape, peak * 1e12, _tokens(given.data, shape), microbatch)
     parts: dict[str, Callable[[], Any]] = {
         "correct": lambda: correct(machine.device),
         "ceilings": lambda: ceilings(machine, 256 if given.small else 16_384),
         "trainer": lambda: trainer(config, machine, given),
-        "levers": lambda: levers(machine, given, began, figures),
+        "levers": lambda: levers(machine, wanted, given.seconds, began, figures),
     }
     figures: dict[str, Any] = {"gpu": _gpu(machine), "tokens": "real" if given.data else "random"}
-    for name in given.parts.split(","):
+    for name in given.parts:
         if time.monotonic() - began > given.seconds:
-            figures[name] = {"left_out": f"begun after {given.seconds:.0f} s"}
+            figures[name] = {"left_out": f"not begun within {given.seconds:.0f} s"}
             continue
         start = time.monotonic()
         try:
@@ -78,8 +79,34 @@ def run_parts(given: argparse.Namespace) -> None:
             break
 
 
-def _overrides(given: argparse.Namespace) -> list[str]:
-    micro = 2 if given.small else 16
+def _wanted(given: argparse.Namespace) -> list[Lever]:
+    words = given.levers.split(",") if given.levers else [""]
+    wanted = [lever for lever in LEVERS if any(word in lever.name for word in words)]
+    if not wanted:
+        names = "; ".join(lever.name for lever in LEVERS)
+        raise UserError(f"benchmarks gpu: --levers {given.levers} is in no lever's name; they are: {names}")
+    return wanted
+
+
+def peak_tflops(name: str) -> float:
+    """bf16, dense, of the device of this name.
+
+    Raises:
+        UserError: it is not known.
+    """
+    words = set(name.replace("-", " ").split())
+    for known, peak in PEAKS:
+        if known <= words and not words & SLOWER:
+            return peak
+    raise UserError(f"benchmarks gpu: the peak of {name} is not known; give it with --peak-tflops (bf16, dense)")
+
+
+def microbatch_for(gib: float) -> int:
+    """Sequences of 1,024 for a GPU with so much memory."""
+    return 16 if gib >= ROOMY else 8
+
+
+def _overrides(given: argparse.Namespace, micro: int) -> list[str]:
     without = [] if given.data else ["callbacks.loader_wait=null", "callbacks.step_time=null"]  # they time our loader
     return [
         *(SMALL if given.small else []),
@@ -99,7 +126,7 @@ def _gpu(machine: Machine) -> dict[str, Any]:
         properties = torch.cuda.get_device_properties(0)
         about |= {"name": properties.name, "gib": round(properties.total_memory / 2**30, 1), "cuda": torch.version.cuda}
         about |= {"cudnn": torch.backends.cudnn.version()}
-    return about
+    return about | {"microbatch": machine.microbatch}
 
 
 def _tokens(data: Path | None, shape: GPTConfig) -> Tensor:
@@ -116,35 +143,47 @@ def _tokens(data: Path | None, shape: GPTConfig) -> Tensor:
 
 
 def correct(device: str) -> dict[str, Any]:
-    """Largest relative difference of ten losses to those of the CPU in fp32."""
+    """Largest relative difference of ten losses to those of the CPU in fp32.
+
+    A GPU need not have every kernel, nor FP8: what does not run there is in ``failed`` and does not count as wrong.
+    """
     torch.backends.cuda.matmul.allow_tf32 = False
     reference = _ten_losses("cpu", "fp32", attention="default", compiled=False)
-    differences, faults = {}, {}
-    ways = [("fp32", "default", False), ("fp32", "default", True), ("bf16", "math", False), ("bf16", "default", True)]
-    if device == "cuda":
-        ways += [("bf16", "flash", True), ("bf16", "cudnn", True)]
-        ways += [("tensorwise", "default", True), ("rowwise", "default", True)]
-    for precision, attention, compiled in ways:
-        name = f"{precision}, {attention} attention, {'compiled' if compiled else 'eager'}"
+    anywhere = [("fp32", "default", False), ("fp32", "default", True)]
+    anywhere += [("bf16", "math", False), ("bf16", "default", True)]
+    by_gpu = [("bf16", "flash", True), ("bf16", "cudnn", True)]
+    by_gpu += [("tensorwise", "default", True), ("rowwise", "default", True)]
+    differences, faults, wrong = {}, {}, []
+    for way in [*anywhere, *(by_gpu if device == "cuda" else [])]:
+        precision, attention, compiled = way
+        name = f"{precision} {attention} attention {'compiled' if compiled else 'eager'}"
         try:
             losses = _ten_losses(device, precision, attention, compiled)
         except Exception as error:
             faults[name] = f"{type(error).__name__}: {error}"[:300]
+            wrong += [name] if way in anywhere else []
             continue
-        apart = max(abs(one - other) / other for one, other in zip(losses, reference, strict=True))
+        apart = max(_apart(one, other) for one, other in zip(losses, reference, strict=True))
         differences[name] = float(f"{apart:.2e}")
-    sound = all(apart <= (1e-4 if name.startswith("fp32") else 2e-2) for name, apart in differences.items())
-    return {"passed": sound and len(differences) >= 4, "differences": differences, "failed": faults,
+        wrong += [] if apart <= (1e-4 if precision == "fp32" else 2e-2) else [name]
+    return {"passed": not wrong, "wrong": wrong, "differences": differences, "failed": faults,
             "loss_first_and_last": [round(reference[0], 5), round(reference[-1], 5)]}  # fmt: skip
+
+
+def _apart(one: float, other: float) -> float:
+    """Relative. Not a number is as far as can be: the largest of some numbers would pass over it."""
+    apart = abs(one - other) / other
+    return math.inf if math.isnan(apart) else apart
 
 
 @contextmanager
 def _attention(name: str, device: str) -> Iterator[None]:
     """Only this kernel, compiled or not; as training has it where there is no choice."""
-    backend = ATTENTION[name]
-    if device != "cuda" or backend is None:
+    kernel = ATTENTION[name]
+    if device != "cuda" or kernel is None:
         yield
         return
+    backend = getattr(SDPBackend, kernel)
     with sdpa_kernel(backend), patch("recipes.kernels.attention_order", lambda capability: [backend]):
         yield
 
@@ -194,18 +233,17 @@ def ceilings(machine: Machine, tokens: int) -> dict[str, Any]:
     return figures
 
 
-def levers(machine: Machine, given: argparse.Namespace, began: float, so_far: dict[str, Any]) -> dict[str, Any]:
-    """By lever: milliseconds of a microbatch and of the optimizer, tokens a second, MFU, memory, loss.
+def levers(
+    machine: Machine, wanted: list[Lever], seconds: float, began: float, so_far: dict[str, Any]
+) -> dict[str, Any]:
+    """By lever: milliseconds of a microbatch and of the optimizer, tokens a second, MFU, memory, graphs made.
 
     What is there is printed after each, with the figures of the parts before: a lever may hang.
     """
-    wanted = given.levers.split(",") if given.levers else [""]
     figures: dict[str, Any] = {}
-    for lever in LEVERS:
-        if not any(word in lever.name for word in wanted):
-            continue
-        if time.monotonic() - began > given.seconds:
-            figures[lever.name] = {"left_out": f"not begun within {given.seconds:.0f} s"}
+    for lever in wanted:
+        if time.monotonic() - began > seconds:
+            figures[lever.name] = {"left_out": f"not begun within {seconds:.0f} s"}
             continue
         start = time.monotonic()
         try:
@@ -214,9 +252,9 @@ def levers(machine: Machine, given: argparse.Namespace, began: float, so_far: di
         except Exception as error:
             machine.forget()
             figures[lever.name] = {"failed": f"{type(error).__name__}: {error}"[:300]}
-        say(
-            f"{time.monotonic() - began:4.0f} s, {lever.name} ({time.monotonic() - start:.0f} s): {figures[lever.name]}"
-        )
+        seen = f"{time.monotonic() - began:4.0f} s, {lever.name} ({time.monotonic() - start:.0f} s)"
+        say(f"{seen}: {figures[lever.name]}")
+        print(json.dumps(so_far | {"levers": figures}), flush=True)
     machine.forget()
     return figures
 
