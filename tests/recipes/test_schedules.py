@@ -120,7 +120,8 @@ def test_a_decay_on_other_data_has_the_trunk_s_weights_and_begins_an_epoch_in_an
     trunk = new_run("trunk", **still, scheduler=CONSTANT, max_duration="15ba")
     trunk.train(1)
     start = trunk.checkpoints / "ep1-ba15"
-    dataset = {"remote": str(tmp_path / "other"), "split": "train", "shuffle_seed": 8, "num_canonical_nodes": 2}
+    dataset = {"remote": str(tmp_path / "other"), "split": "train", "shuffle": True, "shuffle_seed": 8,
+               "num_canonical_nodes": 2}  # fmt: skip
     changes = {**still, "scheduler": DECAYING, "max_duration": "30ba", "load_path": str(start),
                "load_dataset_state": False}  # fmt: skip
     loaders = {name: {"name": "text", "dataset": {**dataset, "local": str(tmp_path / name)}}
