@@ -73,9 +73,8 @@ def _tokens(config: Training, found: Findings) -> list[str]:
         lines.append(_row("batches", f"{found.batches:,}"))
         lines.append(_row("tokens", f"{tokens:,}"))
         if found.samples:
-            elsewhere = 0 if config.load_dataset_state else found.trained  # at the checkpoint
-            epochs = f"{((found.sequences or 0) - elsewhere) / found.samples:.2f}"
-            lines.append(_row("epochs", epochs if config.load_dataset_state else f"{epochs} from the checkpoint on"))
+            before, since = (0, "") if config.load_dataset_state else (found.trained, " from the checkpoint on")
+            lines.append(_row("epochs", f"{((found.sequences or 0) - before) / found.samples:.2f}{since}"))
         if found.resume_from is not None:
             lines.append(_row("done already", f"{found.done:.1%}, to batch {found.resume_from.batch:,}"))
         lines.append(_row("learning rate", _learning_rate(config, found)))

@@ -79,15 +79,14 @@ def compare(what: str, manifest: dict[str, Any], config: Training, found: Findin
     another = "take another checkpoint" if not same_run else "choose another run_name or folder to begin anew"
     step = _by_key(there.get("step", {}), here["step"])
     data = _streams(there.get("data"), here["data"], config) + _by_key(there.get("order", {}), here["order"])
-    free = []  # another run may change what a step computes, and the data where it begins an epoch of them
-    if not same_run:
-        free = step if config.load_dataset_state else data + step
+    step_is_free = not same_run
+    data_are_free = not same_run and not config.load_dataset_state  # an epoch of them begins
     groups = [
         (f"another model: {another}", _model(manifest, found)),
         ("a checkpoint is a place in an order of samples; in another one, some would come twice and some never: give "
          "the same data in the same order, wherever they lie, or begin an epoch of other data (load_path, with another "
          "run_name and load_dataset_state=false)",
-         [one for one in data if one not in free]),
+         [] if data_are_free else data),
         ("Composer goes on with the checkpoint's, whatever is said here: give the same",
          _by_key(there.get("optimizer", {}), here["optimizer"])),
         ("the learning rate would jump: give the same, or go on from a checkpoint at which both schedules agree "
@@ -95,12 +94,12 @@ def compare(what: str, manifest: dict[str, Any], config: Training, found: Findin
          _schedule(manifest, config, found)),
         ("a run is not to change midway: give the same, or begin another run from this checkpoint (load_path, with "
          "another run_name)",
-         [one for one in step if one not in free]),
+         [] if step_is_free else step),
     ]  # fmt: skip
     told = [line for why, differences in groups if differences for line in (why, *(f"  {one}" for one in differences))]
     if told:
         found.faults.append("\n    ".join([f"{what} was trained otherwise", *told]))
-    if free:
+    if free := (data if data_are_free else []) + (step if step_is_free else []):
         found.warnings.append("\n    ".join([f"{what} was trained otherwise, and from here on", *map(str, free)]))
 
 
