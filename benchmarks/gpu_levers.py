@@ -28,7 +28,7 @@ from recipes.kernels import compile_model, use_float8
 from recipes.schema import FSDP, Compile, Float8
 from recipes.schema import DecoupledAdamW as Settings
 
-WARM, STEPS = 3, 8
+WARM, STEPS = 3, 5
 OPTIMIZER = Settings(name="decoupled_adamw", lr=1.6e-4, weight_decay=1.6e-5)
 
 
@@ -65,7 +65,8 @@ LEVERS = (
     replace(BEST, name="blocks compiled and loss not", compiled="blocks"),
     replace(BEST, name="nothing compiled", compiled=""),
     replace(BEST, name="nothing compiled and plain loss", compiled="", loss="plain"),
-    replace(BEST, name="nothing compiled and GELU in parts", compiled="", gelu="in parts"),
+    replace(BEST, name="nothing compiled microbatch 8", compiled="", microbatch=8),
+    replace(BEST, name="nothing compiled microbatch 8 and GELU in parts", compiled="", gelu="in parts", microbatch=8),
     Lever("transformers sdpa", kind="transformers sdpa", loss="its own", microbatch=8),
     Lever("transformers eager attention", kind="transformers eager", loss="its own", microbatch=8),
     replace(BEST, name="GELU in parts", gelu="in parts"),

@@ -10,7 +10,7 @@ USABLE = 0.92
 
 # Bytes that stay allocated for a token and a layer until its backward pass, in units of d_model, in bf16: inputs of the
 # products, of the norms and of GELU, masks of dropout. Of the peaks of the 2.7B model on an H200, with dropout 0.1:
-# benchmarks/records/gpu-2026-11-27.json.
+# benchmarks/records/gpu-2026-11-27*.json.
 ACTIVATION_UNITS = 41
 COMPILED_UNITS = 37
 RECOMPUTED_UNITS = 4

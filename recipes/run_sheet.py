@@ -26,12 +26,12 @@ class GPU:
 
 MEASURED = "the rate is the 2.7B model's, in bf16 and without recomputation"
 LLM_FOUNDRY = "llm-foundry's table, MPT-3B, length 1024, 8 GPUs; not measured by us"
-OURS = "our Trainer on one GPU, benchmarks/records/gpu-2026-11-27.json"
+OURS = "our Trainer on one GPU, microbatches of 24, benchmarks/records/gpu-2026-11-27-3.json"
 GPUS = {
     "a100_40gb": GPU(40, 312e12, 0.581, LLM_FOUNDRY),
     "a100_80gb": GPU(80, 312e12, 0.627, LLM_FOUNDRY),
     "h100_80gb": GPU(80, 989e12, 0.462, LLM_FOUNDRY),
-    "h200_141gb": GPU(139.8, 989e12, 0.530, OURS),
+    "h200_141gb": GPU(139.8, 989e12, 0.555, OURS),
 }
 
 

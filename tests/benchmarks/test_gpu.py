@@ -9,7 +9,7 @@ import torch
 from base.errors import UserError
 from benchmarks.gpu import arguments_parser, measure, table
 from benchmarks.gpu_levers import LEVERS, Lever, Machine, gelu_in_parts, run_lever
-from benchmarks.gpu_parts import microbatch_for, peak_tflops
+from benchmarks.gpu_parts import microbatches_for, peak_tflops
 from model.config import GPTConfig
 
 
@@ -34,7 +34,7 @@ def test_a_device_whose_peak_is_not_known_must_be_given_one(name: str) -> None:
 
 
 def test_a_card_of_80_gb_takes_microbatches_of_8() -> None:
-    assert (microbatch_for(79.1), microbatch_for(139.8)) == (8, 16)
+    assert (microbatches_for(79.1), microbatches_for(139.8)) == ((8, 8), (16, 24))
 
 
 @pytest.mark.parametrize("given", [["--parts", "levers,lever"], ["--attention", "xformers"]])
