@@ -113,8 +113,10 @@ def _trainer(config: Training, samples: list[Any], losses: list[float], now: Now
     model = build.build_model(config, shape)
     clock = Clock(losses, now)
     data = DataSpec(dataloader=_loader(samples), get_num_tokens_in_batch=token_count)
-    callbacks = [clock, *build.build_callbacks(config, shape, Path(), trained_with={})]
-    trainer = build.build_trainer(config, model, data, callbacks, build.build_loggers(config, None))
+    callbacks = [clock, *build.build_callbacks(config, shape, Path(), trained_with={}, run_id="")]
+    trainer = build.build_trainer(
+        config, model, data, callbacks, build.build_loggers(config, None, run_id="", goes_on=False)
+    )
 
     def run(steps: int) -> list[float]:
         clock.starts.clear()

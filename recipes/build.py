@@ -9,7 +9,7 @@ import torch
 from composer import Callback, Evaluator, Trainer
 from composer.callbacks import LRMonitor, MemoryMonitor, RuntimeEstimator, SpeedMonitor
 from composer.core import DataSpec
-from composer.loggers import LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
+from composer.loggers import LoggerDestination
 from composer.optim import ComposerScheduler, ConstantWithWarmupScheduler, CosineAnnealingWithWarmupScheduler
 from composer.utils import dist, get_device
 from streaming import Stream
@@ -36,6 +36,7 @@ from recipes.schema import Training
 from recipes.shard_cache import alone_on_this_machine
 from recipes.times import batch_sizes, in_unit_of_run, parse_time
 from recipes.together import together
+from recipes.trackers import build_trackers
 from recipes.validation import ReshardAfterValidation
 
 
@@ -147,11 +148,11 @@ def build_scheduler(config: Training) -> ComposerScheduler:
 
 
 def build_callbacks(
-    config: Training, shape: GPTConfig, tokenizer: Path, trained_with: dict[str, Any]
+    config: Training, shape: GPTConfig, tokenizer: Path, trained_with: dict[str, Any], run_id: str
 ) -> list[Callback]:
     """Clipping first, checkpoints last: a checkpoint holds what the others have done to the state.
 
-    ``trained_with`` (recipes.same_run) goes into the checkpoints, for whoever goes on from them.
+    ``trained_with`` (recipes.same_run) and ``run_id`` go into the checkpoints, for whoever goes on from them.
     """
     wanted = config.callbacks
     callbacks: list[Callback] = []
@@ -189,6 +190,7 @@ def build_callbacks(
                 staging=Path(config.run_folder) / "staging",
                 model=shape,
                 trained_with=trained_with,
+                run_id=run_id,
                 tokenizer=tokenizer,
                 keep=config.save_num_checkpoints_to_keep,
                 timeout=config.dist_timeout / 2,  # rank 0 must speak before the others stop waiting for it
@@ -237,17 +239,10 @@ def build_trainer(
     return trainer
 
 
-def build_loggers(config: Training, total_batches: int | None) -> list[LoggerDestination]:
-    """Our two, and the trackers that are asked for."""
-    loggers: list[LoggerDestination] = [
+def build_loggers(config: Training, total_batches: int | None, run_id: str, goes_on: bool) -> list[LoggerDestination]:
+    """Our two, and the trackers."""
+    return [
         MetricsLog(Path(config.run_folder) / "metrics.jsonl"),
         Console(total_batches, parse_time(config.console_log_interval)[0], config.progress_bar),
+        *build_trackers(config, run_id, goes_on),
     ]
-    if config.loggers.wandb is not None:
-        loggers.append(WandBLogger(**config.loggers.wandb.model_dump()))
-    if config.loggers.tensorboard is not None:
-        loggers.append(TensorboardLogger(**config.loggers.tensorboard.model_dump()))
-    if config.loggers.mlflow is not None:
-        # By default a value that has not changed, such as the same score again, is left out for 100 batches.
-        loggers.append(MLFlowLogger(**config.loggers.mlflow.model_dump(), log_duplicated_metric_every_n_steps=1))
-    return loggers

@@ -15,12 +15,13 @@ from recipes import build, parallel
 from recipes.callbacks.loader_wait import EndTogether
 from recipes.callbacks.random_state import RestoreRandomState
 from recipes.findings import Findings
-from recipes.resume import begin_an_epoch, fetch_given, fetch_newest, go_on_in_the_data
+from recipes.resume import begin_an_epoch, fetch_given, fetch_newest, go_on_in_the_data, id_of_run
 from recipes.same_run import trained_with
 from recipes.schema import Training
 from recipes.shard_cache import claim_caches
 from recipes.this_machine import troubles
 from recipes.together import together
+from recipes.trackers import settings
 from recipes.validation import build_evaluator, fetch_shards
 
 FIRST_WITH_FP8 = (8, 9)  # compute capability: Ada, and after it Hopper
@@ -49,7 +50,8 @@ def pretrain(config: Training, found: Findings) -> None:
     together(lambda: fetch_shards(held_out, vocab_size) if held_out is not None and first_on_node else None)
     tokenizer = together(lambda: _local_tokenizer(config, run_folder))
     resume_from = fetch_newest(config.save_folder, run_folder / "resume") if config.save_folder else None
-    keeps_place = resume_from is not None or config.load_dataset_state
+    same_run = resume_from is not None
+    run_id = id_of_run(resume_from)
     if resume_from is None and config.load_path is not None:
         resume_from = fetch_given(config.load_path, run_folder / "resume")
     together(lambda: _save_configuration(config, run_folder))
@@ -59,14 +61,15 @@ def pretrain(config: Training, found: Findings) -> None:
     callbacks = [
         restore_random_state,
         EndTogether(),
-        *build.build_callbacks(config, found.model, tokenizer, trained_with(config, found)),
+        *build.build_callbacks(config, found.model, tokenizer, trained_with(config, found), run_id),
     ]
     trainer = build.build_trainer(
         config, model, build.build_train_data(config, vocab_size), callbacks,
-        build.build_loggers(config, found.batches), build_evaluator(config, tokenizer), resume_from,
+        build.build_loggers(config, found.batches, run_id, same_run), build_evaluator(config, tokenizer), resume_from,
     )  # fmt: skip
+    trainer.logger.log_hyperparameters(settings(config))
     if resume_from is not None:
-        take_place = go_on_in_the_data if keeps_place else begin_an_epoch
+        take_place = go_on_in_the_data if same_run or config.load_dataset_state else begin_an_epoch
         take_place(trainer.state)
         restore_random_state.saved, trainer._rng_state = trainer._rng_state, None
         dist.barrier()

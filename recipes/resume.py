@@ -1,5 +1,6 @@
 """Going on from a checkpoint: the newest or a given one, agreed by all ranks and checked on every node."""
 
+import secrets
 import shutil
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from streaming import StreamingDataset
 
 from base.errors import UserError
 from base.progress import say
-from model.checkpoint import DamagedCheckpoint, fetch, list_checkpoints
+from model.checkpoint import DamagedCheckpoint, fetch, list_checkpoints, read_manifest
 from recipes.together import together
 
 
@@ -50,6 +51,16 @@ def fetch_given(location: str, into: Path) -> Path:
 
     together(fetch_once_a_node)
     return into
+
+
+def id_of_run(own: Path | None) -> str:
+    """What trackers know the run by, on every rank the same: what its checkpoint has, else a new one.
+
+    Args:
+        own: the fetched checkpoint of this run. One of another run is none: what goes on from it is a new run.
+    """
+    known = read_manifest(str(own)).get("run_id") if own is not None else None
+    return dist.all_gather_object(known or secrets.token_hex(4))[0]
 
 
 def begin_an_epoch(state: State) -> None:

@@ -40,6 +40,7 @@ class SaveCheckpoints(Callback):
         staging: a local folder on each node; a checkpoint lies there until it is uploaded.
         model: the shape, for the manifest.
         trained_with: what else a run that goes on from a checkpoint must have alike, for the manifest.
+        run_id: what trackers know the run by, for the manifest.
         tokenizer: a local folder whose files go into each checkpoint, so that it can be used alone.
         keep: number of whole checkpoints to keep in ``folder``; -1 keeps all.
         timeout: seconds that rank 0 waits for the other ranks' uploads.
@@ -52,12 +53,13 @@ class SaveCheckpoints(Callback):
         staging: Path,
         model: GPTConfig,
         trained_with: dict[str, Any],
+        run_id: str,
         tokenizer: Path,
         keep: int,
         timeout: float,
     ):
         self.folder, self.staging, self.model, self.tokenizer = folder, staging, model, tokenizer
-        self.trained_with, self.keep, self.timeout = trained_with, keep, timeout
+        self.trained_with, self.run_id, self.keep, self.timeout = trained_with, run_id, keep, timeout
         self.due = create_interval_scheduler(interval)
         self.last_saved = -1
         self.uploads: list[Future[None]] = []
@@ -101,6 +103,7 @@ class SaveCheckpoints(Callback):
             "token": state.timestamp.token.value,
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "world_size": dist.get_world_size(),
+            "run_id": self.run_id,
             "model": self.model.to_dict(),
             "trained_with": self.trained_with,
             "files": {file: entry for part in dist.all_gather_object(mine) for file, entry in part.items()},

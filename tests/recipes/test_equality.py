@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from recipes.schema import DecoupledAdamW
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).parents[2]
 BATCH, BATCHES, SEED = 8, 20, 17
 NO_DROPOUT = ["model.attn_pdrop=0.0", "model.resid_pdrop=0.0", "model.embd_pdrop=0.0"]
 IN_ORDER = [f"global_train_batch_size={BATCH}", "train_loader.dataset.shuffle=false", "save_interval=10ba"]
@@ -119,6 +122,24 @@ def test_recomputed_activations_change_no_bit_with_dropout_on(new_run, ranks):
     assert len(set(losses["plain"])) == BATCHES
     assert losses["all"] == losses["plain"]
     assert losses["second"] == losses["plain"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_blocks_that_are_to_be_recomputed_run_forward_twice_and_no_others(new_run, ranks):
+    recompute = "fsdp_config.activation_checkpointing=true"
+    second = "fsdp_config.activation_checkpointing_interval=2"
+    for changes, times in (([recompute], [2, 2]), ([recompute, second], [1, 2])):
+        run = new_run(f"forwards{times[0]}{times[1]}")
+        command = run.command(ranks, "save_folder=null", "autoresume=false", "max_duration=3ba", *changes)
+        counts = run.folder / "counts.json"
+        at = command.index("train.py")
+        command[at : at + 1] = [str(Path(__file__).with_name("count_forwards.py")), str(counts)]
+        subprocess.run(
+            command, check=True, cwd=ROOT, timeout=120,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        microbatches = 3 * 2 // ranks
+        assert json.loads(counts.read_text()) == [microbatches * each for each in times]
 
 
 def test_a_compiled_sharded_run_trains_as_an_eager_one_and_resumes(new_run):

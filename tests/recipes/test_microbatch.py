@@ -60,8 +60,8 @@ def test_the_estimate_counts_16_bytes_a_parameter_over_the_shards():
     assert states == pytest.approx(16 * 2_594_247_680 / 8)
 
 
-# Three runs of one day. The first was sharded by FSDP2 over its one rank, with SHARD_GRAD_OP, which keeps as many weights
-# in bf16 as are counted without sharding.
+# Three runs of one day. The first was sharded by FSDP2 over its one rank, with SHARD_GRAD_OP, which keeps as many
+# weights in bf16 as are counted without sharding.
 SHARDED, LEVERS, TRAINER = (
     json.loads((ROOT / "benchmarks" / "records" / f"gpu-2026-11-27{run}.json").read_text())["figures"]
     for run in ("", "-2", "-3")

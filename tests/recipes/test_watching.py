@@ -90,23 +90,3 @@ def test_the_log_keeps_times_that_tell_something_and_leaves_out_positions(tmp_pa
         {"time/batch": 4, "time/token_in_epoch": 9, "time/loader_wait": 0.5, "time/remaining_estimate": 2.0}
     )
     assert log.pending == {"time/loader_wait": 0.5, "time/remaining_estimate": 2.0}
-
-
-@pytest.mark.slow
-def test_mlflow_has_a_score_at_every_batch_at_which_it_was_taken(tmp_path, new_run):
-    mlflow = pytest.importorskip("mlflow", reason="comes with the extra `trackers`")
-    from base.configuration import load_configuration
-    from recipes.build import build_loggers
-    from recipes.schema import Training
-
-    place = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    run = new_run("tracked", loggers={"mlflow": {"experiment_name": "x", "tracking_uri": place}})
-    (tmp_path / "tracked" / "run").mkdir()
-    logger: Any = build_loggers(load_configuration(str(run.folder / "run.yaml"), [], Training), 20)[-1]
-    logger.init(SimpleNamespace(run_name="tracked"), None)
-    for batch in (5, 10):
-        logger.log_metrics({"eval/medqa/acc": 0.25}, batch)
-    logger.post_close()
-    client = mlflow.tracking.MlflowClient(place)
-    [found] = client.search_runs([one.experiment_id for one in client.search_experiments() if one.name != "Default"])
-    assert [one.step for one in client.get_metric_history(found.info.run_id, "eval/medqa/acc")] == [5, 10]
