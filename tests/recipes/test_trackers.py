@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from recipes.metrics import series
 from recipes.report import LOSS
 
+BITS = "metrics/eval/BitsPerByte"
 History = dict[int, float]
 
 
@@ -23,7 +25,10 @@ def tracked(tmp_path, new_run):
         "wandb": {"project": "x", "tags": ["tried"]},
         "mlflow": {"experiment_name": "x", "tracking_uri": place},
     }
-    run = new_run("tracked", loggers=loggers, scheduler={"name": "constant_with_warmup", "t_warmup": "2ba"})
+    dataset = {"remote": str(tmp_path / "tracked" / "mds"), "local": str(tmp_path / "held-out"), "split": "val"}
+    validated = {"eval_loader": {"dataset": dataset}, "eval_interval": "5ba"}
+    schedule = {"name": "constant_with_warmup", "t_warmup": "2ba"}
+    run = new_run("tracked", loggers=loggers, scheduler=schedule, **validated)
     run.environment = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     return run, place
 
@@ -35,7 +40,9 @@ def test_a_run_in_two_parts_is_one_to_each_tracker_with_every_loss(tracked):
     run.train(1, "max_duration=10ba")
     losses = dict(enumerate(run.losses()))  # Composer numbers what is logged within a batch by the batches done
     assert len(losses) == 10
-    assert of_tensorboard(run.folder / "run" / "tensorboard") == pytest.approx(losses)
+    assert of_tensorboard(run.folder / "run" / "tensorboard", LOSS) == pytest.approx(losses)
+    validated = dict(zip((5, 10), series(run.metrics(), BITS)[1], strict=True))
+    assert of_tensorboard(run.folder / "run" / "tensorboard", BITS) == pytest.approx(validated)
     [run_id] = {run.manifest(name)["run_id"] for name in ("ep0-ba5", "ep0-ba10")}
     assert of_wandb(run.folder / "run" / "wandb") == {run_id: pytest.approx(losses)}
     assert list(of_mlflow(place, LOSS).values()) == [pytest.approx(losses)]
@@ -72,13 +79,13 @@ def test_mlflow_has_a_score_at_every_batch_at_which_it_was_taken(tmp_path, new_r
     assert list(of_mlflow(place, "eval/medqa/acc").values()) == [{5: 0.25, 10: 0.25}]
 
 
-def of_tensorboard(folder: Path) -> History:
+def of_tensorboard(folder: Path, metric: str) -> History:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     [of_run] = folder.iterdir()
     events = EventAccumulator(str(of_run), size_guidance={"scalars": 0})
     events.Reload()
-    return {event.step: event.value for event in events.Scalars(LOSS)}
+    return {event.step: event.value for event in events.Scalars(metric)}
 
 
 def records(folder: Path) -> Iterator[tuple[str, Any]]:
