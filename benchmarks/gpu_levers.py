@@ -66,7 +66,7 @@ LEVERS = (
     replace(BEST, name="nothing compiled", compiled=""),
     replace(BEST, name="nothing compiled and plain loss", compiled="", loss="plain"),
     replace(BEST, name="nothing compiled microbatch 8", compiled="", microbatch=8),
-    replace(BEST, name="nothing compiled microbatch 8 and GELU in parts", compiled="", gelu="in parts", microbatch=8),
+    replace(BEST, name="nothing compiled GELU in parts", compiled="", gelu="in parts", microbatch=8),
     Lever("transformers sdpa", kind="transformers sdpa", loss="its own", microbatch=8),
     Lever("transformers eager attention", kind="transformers eager", loss="its own", microbatch=8),
     replace(BEST, name="GELU in parts", gelu="in parts"),

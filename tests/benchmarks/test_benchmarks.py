@@ -35,7 +35,7 @@ def test_each_record_names_its_command_versions_and_date() -> None:
 @pytest.mark.slow
 def test_the_gpu_s_list_runs_at_a_small_size_and_ends_with_a_table() -> None:
     """A GPU is seldom at hand, and what fails there must not be the script."""
-    names = {"ours all compiled", "nothing compiled microbatch 8 and GELU in parts", "transformers sdpa", "GELU in parts",
+    names = {"ours all compiled", "nothing compiled GELU in parts", "transformers sdpa", "GELU in parts",
              "plain loss compiled", "optimizer foreach", "FP8 tensorwise dropout 0",
              "FULL_SHARD activation checkpointing"}  # fmt: skip
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks", "gpu", "--small", "--levers",

@@ -50,6 +50,7 @@ def test_an_unknown_part_or_kernel_ends_with_the_list_of_them(
 def test_levers_can_be_asked_for_by_name() -> None:
     names = [lever.name for lever in LEVERS]
     assert len(set(names)) == len(names) and not any("," in name for name in names)
+    assert max(len(name) for name in names) < 38  # the table's first column
 
 
 @pytest.mark.parametrize(
