@@ -35,7 +35,7 @@ lint: $(STAMP)
 $(STAMP):
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 on the PATH; install it, or give PYTHON=its/path"; exit 2; }
 	@$(OURS) || { echo "error: VENV=$(VENV) is there and was not made by this Makefile; give another"; exit 2; }
-	@echo "making the environment in $(VENV): about 3.6 GB to download (torch with its CUDA libraries), 7.2 GB on disk,"
+	@echo "making the environment in $(VENV): about 3.6 GB to download (torch with its CUDA libraries), 7.4 GB on disk,"
 	@echo "4 minutes on a fast line"
 	@rm -rf $(VENV) && mkdir -p $(VENV) && touch $(VENV)/made-here
 	@df --output=avail -BG $(VENV) | tail -1 | awk '{ if ($$1 + 0 < 9) { print "error: 9 GB are needed here, there are " $$1; exit 2 } }'
