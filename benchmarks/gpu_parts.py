@@ -49,11 +49,10 @@ def run_parts(given: argparse.Namespace) -> None:
         raise UserError("benchmarks gpu: torch sees no GPU here; --small tries the script on the CPU")
     wanted = _wanted(given)
     peak = given.peak_tflops or (989 if given.small else peak_tflops(torch.cuda.get_device_name()))
-    memory = 0 if given.small else torch.cuda.get_device_properties(0).total_memory / 2**30
-    microbatch, trainers = (2, 2) if given.small else microbatches_for(memory)
+    microbatch, of_trainer = (2, 2) if given.small else microbatches_for(_gib())
     began = time.monotonic()
     dist.initialize_dist(get_device("cpu" if given.small else "gpu"))
-    config = load_configuration("yamls/biomedlm.yaml", _overrides(given, trainers), Training)
+    config = load_configuration("yamls/biomedlm.yaml", _overrides(given, of_trainer), Training)
     assert config.model.vocab_size is not None
     shape = config.gpt_config(config.model.vocab_size)
     machine = Machine("cpu" if given.small else "cuda", shape, peak * 1e12, _tokens(given.data, shape), microbatch)
@@ -102,6 +101,10 @@ def peak_tflops(name: str) -> float:
     raise UserError(f"benchmarks gpu: the peak of {name} is not known; give it with --peak-tflops (bf16, dense)")
 
 
+def _gib() -> float:
+    return torch.cuda.get_device_properties(0).total_memory / 2**30
+
+
 def microbatches_for(gib: float) -> tuple[int, int]:
     """Sequences of 1,024 for the levers and for the Trainer, on a GPU with so much memory."""
     return (16, 24) if gib >= ROOMY else (8, 8)
@@ -124,8 +127,7 @@ def _overrides(given: argparse.Namespace, micro: int) -> list[str]:
 def _gpu(machine: Machine) -> dict[str, Any]:
     about: dict[str, Any] = {"device": machine.device, "torch": torch.__version__, "peak_tflops": machine.peak / 1e12}
     if machine.device == "cuda":
-        properties = torch.cuda.get_device_properties(0)
-        about |= {"name": properties.name, "gib": round(properties.total_memory / 2**30, 1), "cuda": torch.version.cuda}
+        about |= {"name": torch.cuda.get_device_name(), "gib": round(_gib(), 1), "cuda": torch.version.cuda}
         about |= {"cudnn": torch.backends.cudnn.version()}
     return about | {"microbatch": machine.microbatch}
 

@@ -112,19 +112,21 @@ def of_wandb(folder: Path) -> dict[str, History]:
     return dict(found)
 
 
-def of_mlflow(place: str, metric: str) -> dict[str, History]:
-    """By run id."""
+def runs_of_mlflow(place: str) -> tuple[Any, list[Any]]:
     import mlflow
 
     client = mlflow.tracking.MlflowClient(place)
-    runs = client.search_runs([one.experiment_id for one in client.search_experiments() if one.name != "Default"])
+    experiments = [one.experiment_id for one in client.search_experiments() if one.name != "Default"]
+    return client, client.search_runs(experiments)
+
+
+def of_mlflow(place: str, metric: str) -> dict[str, History]:
+    """By run id."""
+    client, runs = runs_of_mlflow(place)
     ids = [run.info.run_id for run in runs]
     return {run: {one.step: one.value for one in client.get_metric_history(run, metric)} for run in ids}
 
 
 def settings_of_mlflow(place: str) -> dict[str, str]:
-    import mlflow
-
-    client = mlflow.tracking.MlflowClient(place)
-    [run] = client.search_runs([one.experiment_id for one in client.search_experiments() if one.name != "Default"])
+    _, [run] = runs_of_mlflow(place)
     return dict(run.data.params)
