@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 MENDABLE = 2  # exit code for what the user can mend: configuration, missing input, credentials
 FAILED = 1  # exit code for the rest
+START_AGAIN = 75  # exit code for what is to be started again: all it had is saved (EX_TEMPFAIL of sysexits.h)
 LET_THE_FIRST_SPEAK = 10.0  # seconds
 
 
@@ -26,6 +27,13 @@ class NotThere(UserError):
     """Something that a command needs does not exist yet, or cannot be reached from here."""
 
 
+class StartAgain(Exception):
+    """The work has ended early with all that it had saved; the same command, started again, goes on.
+
+    Raised on every rank of a launch together, with what ended it. Commands exit with code 75.
+    """
+
+
 class PartlyRefused(Exception):
     """The work is done, but some input was refused; the message says which. Commands exit with code 1."""
 
@@ -33,18 +41,20 @@ class PartlyRefused(Exception):
 def run_command(main: Callable[[], None]) -> None:
     """Run a command's ``main`` and end the process with the exit codes of this repository.
 
-    0: done; 2: a :class:`UserError`, printed as one message on standard error; 1: :class:`PartlyRefused`, or an
-    unexpected exception, which keeps its traceback; 130: Ctrl-C.
+    0: done; 2: a :class:`UserError`, printed as one message on standard error; 75: :class:`StartAgain`; 1:
+    :class:`PartlyRefused`, or an unexpected exception, which keeps its traceback; 130: Ctrl-C.
     """
     try:
         main()
     except UserError as error:
-        if error.shared and os.environ.get("LOCAL_RANK", "0") != "0":
-            # Composer's launcher ends all ranks of its node when one has ended, the first perhaps before it has said
-            # what is wrong, and takes the exit code of the lowest rank, which would then be that of a killed process.
-            time.sleep(LET_THE_FIRST_SPEAK)  # alive after it, so the first has met no fault: it was not shared
+        if error.shared:
+            _let_the_first_speak()  # alive after it, so the first has met no fault: it was not shared
         print(f"error: {error}", file=sys.stderr)
         sys.exit(MENDABLE)
+    except StartAgain as reason:
+        _let_the_first_speak()
+        print(f"stopped: {reason}; the same command, started again, goes on", file=sys.stderr)
+        sys.exit(START_AGAIN)
     except PartlyRefused as error:
         print(f"refused: {error}", file=sys.stderr)
         sys.exit(FAILED)
@@ -54,3 +64,13 @@ def run_command(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # the reader of our output has gone, as in `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+
+
+def _let_the_first_speak() -> None:
+    """Composer's launcher ends all ranks of its node when one has ended.
+
+    That might be the first, before it has said what is wrong; and the launcher ends with the exit code of the lowest
+    rank, which would then be that of a killed process.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(LET_THE_FIRST_SPEAK)
