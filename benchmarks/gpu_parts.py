@@ -290,7 +290,7 @@ def trainer(config: Training, machine: Machine, given: argparse.Namespace) -> di
             samples = [{"tokens": row.astype("uint16")} for row in rows]
             batches = DataLoader(samples, batch_size=config.global_train_batch_size, collate_fn=collate)  # type: ignore[arg-type]
             loader = DataSpec(dataloader=batches, get_num_tokens_in_batch=token_count)
-        callbacks = [clock, *build.build_callbacks(config, machine.shape, Path(), trained_with={}, run_id="")]
+        callbacks = [clock, *build.build_callbacks(config, Path())]
         built = build.build_trainer(
             config, model, loader, callbacks, build.build_loggers(config, None, run_id="", goes_on=False)
         )

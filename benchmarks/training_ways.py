@@ -113,7 +113,7 @@ def _trainer(config: Training, samples: list[Any], losses: list[float], now: Now
     model = build.build_model(config, shape)
     clock = Clock(losses, now)
     data = DataSpec(dataloader=_loader(samples), get_num_tokens_in_batch=token_count)
-    callbacks = [clock, *build.build_callbacks(config, shape, Path(), trained_with={}, run_id="")]
+    callbacks = [clock, *build.build_callbacks(config, Path())]
     trainer = build.build_trainer(
         config, model, data, callbacks, build.build_loggers(config, None, run_id="", goes_on=False)
     )

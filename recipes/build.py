@@ -20,14 +20,15 @@ from model.composer_gpt import ComposerGPT, stack, token_count, widen
 from model.config import GPTConfig
 from model.gpt import GPT
 from recipes import parallel, schema
-from recipes.callbacks.batch_size_warmup import BatchSizeWarmup, GrowingLoader
 from recipes.callbacks.clip_grad_norm import ClipGradNorm
 from recipes.callbacks.console import Console
-from recipes.callbacks.loader_wait import LoaderWait, TimedLoader
+from recipes.callbacks.guard import Guard
+from recipes.callbacks.loader_wait import LoaderWait
 from recipes.callbacks.metrics_log import MetricsLog
 from recipes.callbacks.save_checkpoints import SaveCheckpoints
 from recipes.callbacks.scheduled_gc import ScheduledGC
 from recipes.callbacks.step_time import StepTime
+from recipes.callbacks.watchdog import Watchdog
 from recipes.kernels import compile_model, use_float8
 from recipes.microbatch import set_microbatch
 from recipes.packed_sequences import PackedSequences
@@ -37,6 +38,7 @@ from recipes.shard_cache import alone_on_this_machine
 from recipes.times import batch_sizes, in_unit_of_run, parse_time
 from recipes.together import together
 from recipes.trackers import build_trackers
+from recipes.train_loader import TrainLoader
 from recipes.validation import ReshardAfterValidation
 
 
@@ -77,8 +79,8 @@ def build_train_data(config: Training, vocab_size: int) -> DataSpec:
             "prefetch_factor": loader.prefetch_factor * to_the_full,
             "persistent_workers": loader.persistent_workers,
         }
-    kind = TimedLoader if config.batch_size_warmup is None else partial(GrowingLoader, sizes)
-    dataloader = kind(
+    dataloader = TrainLoader(
+        sizes,
         dataset,
         batch_size=batch_size,
         collate_fn=stack,
@@ -148,18 +150,27 @@ def build_scheduler(config: Training) -> ComposerScheduler:
 
 
 def build_callbacks(
-    config: Training, shape: GPTConfig, tokenizer: Path, trained_with: dict[str, Any], run_id: str
+    config: Training,
+    tokenizer: Path,
+    checkpoints: SaveCheckpoints | None = None,
+    resumed: dict[str, Any] | None = None,
 ) -> list[Callback]:
-    """Clipping first, checkpoints last: a checkpoint holds what the others have done to the state.
+    """What the configuration asks for: clipping and its guard first, checkpoints last, so that one has all in it.
 
-    ``trained_with`` (recipes.same_run) and ``run_id`` go into the checkpoints, for whoever goes on from them.
+    Args:
+        config: the run's.
+        tokenizer: a local folder.
+        checkpoints: what writes them, if anything does.
+        resumed: the manifest of the checkpoint that the run goes on from.
     """
     wanted = config.callbacks
     callbacks: list[Callback] = []
     if config.algorithms.gradient_clipping is not None:
-        callbacks.append(ClipGradNorm(config.algorithms.gradient_clipping.clipping_threshold))
-    if config.batch_size_warmup is not None:
-        callbacks.append(BatchSizeWarmup())
+        callbacks.append(clip := ClipGradNorm(config.algorithms.gradient_clipping.clipping_threshold))
+        if wanted.guard is not None:
+            callbacks.append(guard := Guard(wanted.guard, clip, checkpoints))
+            if resumed is not None and "guard" in resumed:
+                guard.go_on(resumed["guard"])
     if wanted.speed_monitor is not None:
         callbacks.append(SpeedMonitor(**wanted.speed_monitor.model_dump()))
     if wanted.lr_monitor is not None:
@@ -176,27 +187,38 @@ def build_callbacks(
         callbacks.append(ScheduledGC(**wanted.scheduled_gc.model_dump()))
     if config.eval_loader is not None:
         callbacks.append(ReshardAfterValidation())
+    if wanted.watchdog is not None:
+        callbacks.append(Watchdog(wanted.watchdog.seconds, Path(config.run_folder) / "stacks"))
     if wanted.score_checkpoints is not None:
         callbacks.append(
             ScoreCheckpoints(
                 tokenizer=str(tokenizer), max_seq_len=config.max_seq_len, **wanted.score_checkpoints.model_dump()
             )
         )
-    if config.save_folder is not None:
-        callbacks.append(
-            SaveCheckpoints(
-                folder=config.save_folder,
-                interval=config.save_interval,
-                staging=Path(config.run_folder) / "staging",
-                model=shape,
-                trained_with=trained_with,
-                run_id=run_id,
-                tokenizer=tokenizer,
-                keep=config.save_num_checkpoints_to_keep,
-                timeout=config.dist_timeout / 2,  # rank 0 must speak before the others stop waiting for it
-            )
-        )
+    if checkpoints is not None:
+        callbacks.append(checkpoints)
     return callbacks
+
+
+def build_checkpoints(
+    config: Training, shape: GPTConfig, tokenizer: Path, trained_with: dict[str, Any], run_id: str
+) -> SaveCheckpoints | None:
+    """What writes them, or None without a ``save_folder``.
+
+    ``trained_with`` (recipes.same_run) and ``run_id`` go into the manifests, for whoever goes on from them.
+    """
+    if config.save_folder is None:
+        return None
+    return SaveCheckpoints(
+        folder=config.save_folder,
+        interval=config.save_interval,
+        staging=Path(config.run_folder) / "staging",
+        about={"run_id": run_id, "model": shape.to_dict(), "trained_with": trained_with},
+        tokenizer=tokenizer,
+        keep=config.save_num_checkpoints_to_keep,
+        keep_every=parse_time(config.save_keep_every)[0] if config.save_keep_every is not None else None,
+        timeout=config.dist_timeout / 2,  # rank 0 must speak before the others stop waiting for it
+    )
 
 
 def build_trainer(

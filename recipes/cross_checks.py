@@ -178,6 +178,31 @@ def _resume_has_a_place(c: Training) -> Faults:
         yield "autoresume", "needs save_folder: there is nowhere to resume from"
 
 
+def _guard_has_its_conditions(c: Training) -> Faults:
+    guard = c.callbacks.guard
+    if guard is not None and c.algorithms.gradient_clipping is None:
+        yield "callbacks.guard", "needs algorithms.gradient_clipping, which computes the norm; .inf clips nothing"
+    policies = guard.model_dump(include={"not_finite", "loss_spike", "gradient_spike"}) if guard is not None else {}
+    for name, policy in policies.items():
+        if policy == "roll_back" and not c.autoresume:
+            yield f"callbacks.guard.{name}", "roll_back goes on from a checkpoint: it needs save_folder and autoresume"
+
+
+def _hangs_are_told_of(c: Training) -> Faults:
+    watchdog = c.callbacks.watchdog
+    if watchdog is not None and not c.dist_timeout / 2 < watchdog.seconds < c.dist_timeout:
+        yield (
+            "callbacks.watchdog.seconds",
+            f"{watchdog.seconds:g} must lie between half of dist_timeout {c.dist_timeout} (an upload may take so long) "
+            "and the whole, at which torch ends the run without a word on where it hangs",
+        )
+
+
+def _old_checkpoints_go(c: Training) -> Faults:
+    if c.save_keep_every is not None and c.save_num_checkpoints_to_keep == -1:
+        yield "save_keep_every", "says nothing while save_num_checkpoints_to_keep is -1, which keeps all"
+
+
 def _load_path_is_another_run(c: Training) -> Faults:
     if (
         c.load_path is not None
@@ -226,6 +251,9 @@ CROSS_CHECKS: list[Callable[[Any], Faults]] = [
     _streams_are_weighed_alike,
     _cache_has_a_source,
     _resume_has_a_place,
+    _guard_has_its_conditions,
+    _hangs_are_told_of,
+    _old_checkpoints_go,
     _load_path_is_another_run,
     _time_units_fit,
 ]

@@ -16,6 +16,7 @@ from model.checkpoint import MANIFEST, Checkpoint, DamagedCheckpoint, list_check
 from recipes.cross_checks import schedule_faults
 from recipes.data_found import look_at_dataset, look_at_tokenizer, look_at_validation
 from recipes.findings import Findings
+from recipes.interventions import to_go_on_from
 from recipes.memory import divisors
 from recipes.same_run import compare, part_done
 from recipes.schema import DATASET, Training
@@ -189,13 +190,15 @@ def _checkpoints(config: Training, found: Findings) -> None:
     else:
         _newest(config, found)
     for checkpoint in found.checkpoints:
-        if not checkpoint.whole:
+        if not checkpoint.whole and not checkpoint.set_aside:
             found.warnings.append(f"{checkpoint.location} has no manifest: it was cut off and is not used")
 
 
 def _newest(config: Training, found: Findings) -> None:
     """The newest checkpoint that can be read, and whether this is the run that wrote it."""
-    for checkpoint in reversed([one for one in found.checkpoints if one.whole]):
+    assert config.save_folder is not None
+    candidates = to_go_on_from(config.save_folder)
+    for checkpoint in reversed(candidates):
         try:
             manifest = read_manifest(checkpoint.location)
         except DamagedCheckpoint as error:
@@ -204,7 +207,7 @@ def _newest(config: Training, found: Findings) -> None:
         _go_on_from(checkpoint, manifest, config, found)
         compare(f"save_folder: {checkpoint.location}", manifest, config, found, same_run=True)
         return
-    if any(checkpoint.whole for checkpoint in found.checkpoints):
+    if candidates:
         found.faults.append(
             f"save_folder: {config.save_folder}: every checkpoint there is damaged; none can be gone on from"
         )

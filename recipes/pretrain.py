@@ -4,21 +4,26 @@ import shutil
 from pathlib import Path
 
 import torch
-from composer import State
+from composer import State, Trainer
 from composer.utils import dist, get_device
 
 from base import storage
 from base.configuration import dump_configuration
 from base.errors import UserError
 from base.progress import say
+from model.checkpoint import read_manifest
 from recipes import build, parallel
-from recipes.callbacks.loader_wait import EndTogether
+from recipes.callbacks.end_together import EndTogether
+from recipes.callbacks.place_in_data import PlaceInData
 from recipes.callbacks.random_state import RestoreRandomState
+from recipes.callbacks.start_times import StartTimes
 from recipes.findings import Findings
+from recipes.interventions import read_interventions
 from recipes.resume import begin_an_epoch, fetch_given, fetch_newest, go_on_in_the_data, id_of_run
 from recipes.same_run import trained_with
 from recipes.schema import Training
 from recipes.shard_cache import claim_caches
+from recipes.signals import EndRequest, end_with_launcher
 from recipes.this_machine import troubles
 from recipes.together import together
 from recipes.trackers import settings
@@ -38,6 +43,9 @@ def pretrain(config: Training, found: Findings) -> None:
         UserError: on every rank, with what the user can mend: no GPU, a disk that is full, a store that refuses.
     """
     assert found.model is not None
+    start_times, request = StartTimes(), EndRequest()
+    start_times.end_of("imports")
+    end_with_launcher()
     _require_gpu_where_needed(config)
     device = get_device(None)
     dist.initialize_dist(device, timeout=config.dist_timeout)
@@ -49,22 +57,32 @@ def pretrain(config: Training, found: Findings) -> None:
     caches = together(lambda: claim_caches(_cache_folders(config)) if first_on_node else None)
     together(lambda: fetch_shards(held_out, vocab_size) if held_out is not None and first_on_node else None)
     tokenizer = together(lambda: _local_tokenizer(config, run_folder))
+    start_times.end_of("ranks")
     resume_from = fetch_newest(config.save_folder, run_folder / "resume") if config.save_folder else None
     same_run = resume_from is not None
     run_id = id_of_run(resume_from)
     if resume_from is None and config.load_path is not None:
         resume_from = fetch_given(config.load_path, run_folder / "resume")
     together(lambda: _save_configuration(config, run_folder))
+    start_times.end_of("checkpoint")
 
     model = build.build_model(config, found.model, found.end_of_text)
     restore_random_state = RestoreRandomState()
+    checkpoints = build.build_checkpoints(config, found.model, tokenizer, trained_with(config, found), run_id)
+    resumed = read_manifest(str(resume_from)) if resume_from is not None else None
     callbacks = [
+        start_times,
         restore_random_state,
-        EndTogether(),
-        *build.build_callbacks(config, found.model, tokenizer, trained_with(config, found), run_id),
+        PlaceInData(),
+        EndTogether(request, checkpoints),
+        *build.build_callbacks(config, tokenizer, checkpoints, resumed),
     ]
+    start_times.end_of("model")
+    train_data = build.build_train_data(config, vocab_size)
+    train_data.dataloader.leave_out = together(lambda: read_interventions(config.save_folder).samples)
+    start_times.end_of("data")
     trainer = build.build_trainer(
-        config, model, build.build_train_data(config, vocab_size), callbacks,
+        config, model, train_data, callbacks,
         build.build_loggers(config, found.batches, run_id, same_run), build_evaluator(config, tokenizer), resume_from,
     )  # fmt: skip
     trainer.logger.log_hyperparameters(settings(config))
@@ -79,11 +97,28 @@ def pretrain(config: Training, found: Findings) -> None:
         if dist.get_global_rank() == 0:
             say(f"nothing left to train: {config.save_folder} goes to max_duration {config.max_duration} already")
     else:
-        trainer.fit()
+        start_times.end_of("trainer")
+        _fit(trainer, config, request)
     trainer.close()
     if caches is not None:
         caches.close()
     parallel.leave()
+
+
+def _fit(trainer: Trainer, config: Training, request: EndRequest) -> None:
+    """Train to the end. Raises UserError when not even one step fits into memory: so it would at the next start."""
+    begin = trainer.state.timestamp.batch
+    try:
+        with request.listening():
+            trainer.fit()
+    except torch.OutOfMemoryError as error:
+        if trainer.state.timestamp.batch > begin:
+            raise
+        raise UserError(
+            f"the first step does not fit into memory: take a smaller device_train_microbatch_size than "
+            f"{config.device_train_microbatch_size}, or fsdp_config.activation_checkpointing=true\n  {error}",
+            shared=True,
+        ) from error
 
 
 def _require_fit_machine(config: Training, found: Findings) -> None:

@@ -11,7 +11,8 @@ from streaming import StreamingDataset
 
 from base.errors import UserError
 from base.progress import say
-from model.checkpoint import DamagedCheckpoint, fetch, list_checkpoints, read_manifest
+from model.checkpoint import DamagedCheckpoint, fetch, read_manifest
+from recipes.interventions import to_go_on_from
 from recipes.together import together
 
 
@@ -23,7 +24,7 @@ def fetch_newest(save_folder: str, into: Path) -> Path | None:
     Raises:
         UserError: on every rank: there are checkpoints, and all of them are damaged; or one node could not fetch.
     """
-    whole = together(lambda: [one.location for one in list_checkpoints(save_folder) if one.whole] if _leads() else [])
+    whole = together(lambda: [one.location for one in to_go_on_from(save_folder)] if _leads() else [])
     candidates: list[str] = dist.all_gather_object(whole)[0]
     for location in reversed(candidates):
         trouble = together(partial(_fetch_on_this_node, location, into))

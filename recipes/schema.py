@@ -44,6 +44,13 @@ def _time_in_data(text: str) -> str:
     return text
 
 
+def _tokens(text: str) -> str:
+    value, unit = parse_time(text)
+    if unit != "tok" or value == 0:
+        raise ValueError(f"must be in tok, and more than 0; it is {text!r}")
+    return text
+
+
 def _bytes(limit: int | str) -> int | str:
     parse_bytes(limit)
     return limit
@@ -285,6 +292,28 @@ class ScheduledGC(Section):
     batch_interval: Positive = 1000
 
 
+Policy = Literal["stop", "skip", "roll_back"]
+
+
+class Guard(Section):
+    """What to do about a step whose loss or gradient norm is not sound; see recipes.callbacks.guard."""
+
+    not_finite: Policy = "stop"
+    loss_spike: Policy | None = None
+    gradient_spike: Policy | None = None
+    window: Annotated[int, Field(ge=8)] = 128  # sound steps that a spike is judged by
+    deviations: Annotated[float, Field(gt=0)] = 6.0
+    most_skips: Positive = 10  # within a window; more stop the run
+    saves_back: Positive = 1  # for roll_back: 1 is the newest checkpoint
+    most_roll_backs: Positive = 3  # in the whole run
+
+
+class Watchdog(Section):
+    """Ends a run that hangs, with every rank's stack; see recipes.callbacks.watchdog."""
+
+    seconds: Annotated[float, Field(gt=0)] = 480
+
+
 class Callbacks(Section):
     speed_monitor: SpeedMonitor | None = None
     lr_monitor: LRMonitor | None = None
@@ -293,6 +322,8 @@ class Callbacks(Section):
     loader_wait: LoaderWait | None = None
     step_time: StepTime | None = None
     scheduled_gc: ScheduledGC | None = None
+    guard: Guard | None = None
+    watchdog: Watchdog | None = None
     score_checkpoints: ScoreCheckpoints | None = None
 
 
@@ -362,6 +393,7 @@ class Training(Schema):
     save_folder: str | None = None  # local or s3://: the checkpoints
     save_interval: Interval = "1000ba"
     save_num_checkpoints_to_keep: Annotated[int, Field(ge=-1), AfterValidator(_not_none)] = -1  # -1: all
+    save_keep_every: Annotated[str, AfterValidator(_tokens)] | None = None  # and the first after every so many tokens
     autoresume: bool = False
     load_path: str | None = None  # a checkpoint of another run, FOLDER/epE-baB, to go on from when there is none here
     load_dataset_state: bool = True  # false: without load_path's place in its data; an epoch of this run's data begins

@@ -13,9 +13,11 @@ class ClipGradNorm(Callback):
 
     def __init__(self, threshold: float):
         self.threshold = threshold
+        self.norm: torch.Tensor | None = None  # of the last step, on the device
 
     def after_train_batch(self, state: State, logger: Logger) -> None:
         norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), self.threshold)
         if isinstance(norm, DTensor):
             norm = norm.full_tensor()
+        self.norm = norm
         logger.log_metrics({"l2_norm/grad/global": norm.item()})

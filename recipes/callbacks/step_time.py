@@ -5,7 +5,8 @@ from statistics import median
 
 from composer import Callback, Logger, State
 
-from recipes.callbacks.loader_wait import TimedLoader, on_every_rank
+from recipes.callbacks.loader_wait import on_every_rank
+from recipes.train_loader import TrainLoader
 
 
 class StepTime(Callback):
@@ -31,7 +32,7 @@ class StepTime(Callback):
         self.steps = 0
 
     def after_dataloader(self, state: State, logger: Logger) -> None:
-        assert isinstance(state.dataloader, TimedLoader)
+        assert isinstance(state.dataloader, TrainLoader)
         self.waited = time.perf_counter() - state.dataloader.arrived
 
     def batch_start(self, state: State, logger: Logger) -> None:

@@ -10,7 +10,16 @@ import torch.distributed.checkpoint as dcp
 from base import storage
 from base.errors import UserError
 from data_prep.tokenizer.training import train, write_tokenizer
-from model.checkpoint import MANIFEST, DamagedCheckpoint, fetch, list_checkpoints, load_weights, read_manifest, resolve
+from model.checkpoint import (
+    MANIFEST,
+    DamagedCheckpoint,
+    fetch,
+    list_checkpoints,
+    load_weights,
+    read_manifest,
+    resolve,
+    write_manifest,
+)
 from model.config import GPTConfig
 from model.export import export_huggingface
 from model.generate import continuation
@@ -34,7 +43,7 @@ def checkpoint(tmp_path_factory) -> Path:
         file.name: {"size": file.stat().st_size, "sha256": storage.sha256(file)} for file in sorted(folder.iterdir())
     }
     manifest = {"format": 1, "epoch": 0, "batch": 7, "token": 700, "model": config.to_dict(), "files": files}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    write_manifest(str(folder), manifest)
     return folder
 
 
@@ -76,9 +85,9 @@ def test_a_damaged_manifest_is_refused(copied, tmp_path, content):
 
 
 def test_a_manifest_cannot_write_outside_the_folder(copied, tmp_path):
-    manifest = json.loads((copied / MANIFEST).read_text())
+    manifest = read_manifest(str(copied))
     manifest["files"]["../outside"] = {"size": 1, "sha256": "x"}
-    (copied / MANIFEST).write_text(json.dumps(manifest))
+    write_manifest(str(copied), manifest)
     with pytest.raises(DamagedCheckpoint, match="outside"):
         fetch(str(copied), tmp_path / "into")
 

@@ -15,9 +15,11 @@ from torch.utils.data import Dataset
 from model.composer_gpt import ComposerGPT
 from model.config import GPTConfig
 from model.gpt import GPT
-from recipes.callbacks.loader_wait import LoaderWait, TimedLoader
+from recipes.batch_size import BatchSizes
+from recipes.callbacks.loader_wait import LoaderWait
 from recipes.callbacks.scheduled_gc import ScheduledGC
 from recipes.callbacks.step_time import StepTime
+from recipes.train_loader import TrainLoader
 
 SECONDS = 0.08
 
@@ -40,7 +42,7 @@ def main(out: str) -> None:
     model = ComposerGPT(GPT(shape), seed=1)
     trainer = Trainer(
         model=model,
-        train_dataloader=TimedLoader(rows, batch_size=1, sampler=dist.get_sampler(rows)),
+        train_dataloader=TrainLoader(BatchSizes(2), rows, batch_size=1, sampler=dist.get_sampler(rows)),
         optimizers=torch.optim.AdamW(model.parameters()),
         max_duration="12ba",
         callbacks=[LoaderWait(4), StepTime(4), ScheduledGC(6)],

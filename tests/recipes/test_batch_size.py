@@ -11,7 +11,7 @@ from small_data import LENGTH, SEQUENCES
 
 from base.configuration import load_configuration
 from base.errors import UserError
-from model.checkpoint import list_checkpoints
+from model.checkpoint import list_checkpoints, write_manifest
 from recipes.batch_size import BatchSizes
 from recipes.metrics import series
 from recipes.preflight import preflight
@@ -135,7 +135,7 @@ def test_a_batch_that_grows_otherwise_is_refused_when_the_run_goes_on(new_run):
     place.mkdir(parents=True)
     manifest = {"model": found.model.to_dict(), "files": {}, "epoch": 0, "batch": 20, "token": 40 * LENGTH,
                 "trained_with": trained_with(config(run), found)}  # fmt: skip
-    (place / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(str(place), manifest)
     assert preflight(config(run), 1, False).faults == []
     (fault,) = preflight(config(run, batch_size_warmup=None), 1, False).faults
     assert f"batch_size_warmup.double_at: {GROWING['batch_size_warmup']['double_at']} there, None here" in fault

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from model.checkpoint import read_manifest, write_manifest
 from recipes.findings import Findings
 from recipes.preflight import preflight
 from recipes.run_sheet import run_sheet
@@ -48,7 +49,7 @@ def save(run, batch: int, manifest: dict[str, Any] | None = None, **changes: Any
     }
     place = run.checkpoints / f"ep{batch // 12}-ba{batch}"
     place.mkdir(parents=True)
-    (place / "manifest.json").write_text(json.dumps(written | (manifest or {})))
+    write_manifest(str(place), written | (manifest or {}))
     return place
 
 
@@ -164,13 +165,13 @@ def test_a_checkpoint_that_tells_less_is_gone_on_from(new_run):
     """What was written before there was ``trained_with``, or with less in it: the rest is compared."""
     run = new_run("run")
     place = save(run, 10)
-    manifest = json.loads((place / "manifest.json").read_text())
+    manifest = read_manifest(str(place))
     del manifest["trained_with"]["order"]["train_loader.dataset.shuffle_seed"], manifest["trained_with"]["optimizer"]
-    (place / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(str(place), manifest)
     assert look(run, train_loader__dataset__shuffle_seed=4, optimizer__lr=1.0).faults == []
     assert len(look(run, train_loader__dataset__shuffle=False).faults) == 1
     del manifest["trained_with"]
-    (place / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(str(place), manifest)
     assert look(run, max_duration="40ba", precision="amp_bf16").faults == []
     assert len(look(run, model__n_heads=4).faults) == 1
 

@@ -40,7 +40,8 @@ def test_the_rank_with_the_slow_loader_is_named_and_each_rank_has_its_own_wait(t
 
 
 def test_a_loader_notes_the_wait_of_each_batch_and_nothing_that_others_did_meanwhile():
-    from recipes.callbacks.loader_wait import TimedLoader
+    from recipes.batch_size import BatchSizes
+    from recipes.train_loader import TrainLoader
 
     class Rows:
         def __len__(self) -> int:
@@ -50,7 +51,7 @@ def test_a_loader_notes_the_wait_of_each_batch_and_nothing_that_others_did_meanw
             time.sleep(0.05 if index == 2 else 0)
             return {"row": [index]}
 
-    loader = TimedLoader(Rows(), batch_size=1, collate_fn=lambda rows: rows[0])
+    loader = TrainLoader(BatchSizes(1), Rows(), batch_size=1, collate_fn=lambda rows: rows[0])
     waits = []
     for _ in loader:
         waits.append(loader.waited)

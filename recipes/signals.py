@@ -1,0 +1,91 @@
+"""Being asked to end: SIGTERM from a scheduler, SIGUSR1 from Slurm or ``recipes.launch.run_on_node``."""
+
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from base.progress import say
+
+PR_SET_PDEATHSIG = 1
+ASKING = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class EndRequest:
+    """Whether this rank has been asked to end.
+
+    The first signal asks: the run ends after its batch, with a checkpoint. The second ends the process at once; nothing
+    that is half written counts, since every manifest comes last. So does SIGTERM from Composer's launcher after another
+    rank has died: there is nobody left to finish the batch with. Signals are seen by a thread, for the main one may be
+    waiting for a GPU or for other ranks, where Python calls no handler.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen for the length of the block, in the main thread."""
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        before = {number: signal.signal(number, _heed) for number in ASKING}
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=_forget)  # loader workers
+        threading.Thread(target=self._listen, args=(reader,), name="signals", daemon=True).start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(writer)  # ends the thread
+
+    def _listen(self, reader: int) -> None:
+        while seen := os.read(reader, 1):
+            if seen[0] not in ASKING:
+                continue
+            name = signal.Signals(seen[0]).name
+            if self.asked or _another_rank_is_gone():
+                say(f"{name}: ending at once")
+                os._exit(128 + seen[0])
+            self.asked = True
+            if os.environ.get("LOCAL_RANK", "0") == "0":
+                say(f"{name}: ending after this batch, with a checkpoint; once more ends at once")
+        os.close(reader)
+
+
+def end_with_launcher() -> None:
+    """Have this rank asked to end when Composer's launcher dies; it would train on, unseen, and keep the GPU.
+
+    Before the run listens, and so has anything to save, the signal ends the process.
+    """
+    if "LOCAL_RANK" in os.environ:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
+
+
+def _heed(number: int, frame: object) -> None:
+    """Python tells the thread by the pipe; without a handler the signal would end the process."""
+
+
+def _forget() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in ASKING:
+        if signal.getsignal(number) is _heed:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _another_rank_is_gone() -> bool:
+    """Whether Composer's launcher has fewer children than it started."""
+    started = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    launcher = os.getppid()
+    if started == 1 or launcher == 1:
+        return False
+    try:
+        ranks = psutil.Process(launcher).children()
+        return sum(rank.status() != psutil.STATUS_ZOMBIE for rank in ranks) < started
+    except psutil.NoSuchProcess:
+        return False
