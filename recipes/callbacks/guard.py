@@ -23,7 +23,7 @@ from recipes.schema import Guard as Settings
 from recipes.together import together
 from recipes.train_loader import TrainLoader
 
-ENOUGH = 4  # a spike is judged once a window has been filled by a quarter
+ENOUGH = 2  # a spike is judged once a window has been filled by half
 FLAT = 1e-3  # of the mean: a window that varies less is taken to vary so much
 
 

@@ -49,6 +49,11 @@ class MetricsLog(LoggerDestination):
     def eval_after_all(self, state: State, logger: Logger) -> None:  # the last one comes after fit_end
         self._flush(state)
 
+    def close(self, state: State, logger: Logger) -> None:
+        """Of a step that a guard has ended the run at, that alone: it is none of the steps that were done."""
+        self.pending = {name: value for name, value in self.pending.items() if name.startswith("guard/")}
+        self._flush(state)
+
     def _flush(self, state: State) -> None:
         pending, self.pending = self.pending, {}
         if not pending or dist.get_global_rank() != 0:

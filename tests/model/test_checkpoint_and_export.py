@@ -1,6 +1,5 @@
 """A checkpoint is whole or refused; an export gives the checkpoint's logits in transformers."""
 
-import json
 from pathlib import Path
 
 import pytest

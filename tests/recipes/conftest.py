@@ -46,6 +46,7 @@ class Run:
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    script: str = "train.py"
 
     @property
     def checkpoints(self) -> Path:
@@ -53,19 +54,27 @@ class Run:
 
     def command(self, ranks: int, *overrides: str) -> list[str]:
         launcher = [sys.executable, "-m", "composer.cli.launcher", "-n", str(ranks)]
-        return [*launcher, "train.py", str(self.folder / "run.yaml"), *overrides]
+        return [*launcher, self.script, str(self.folder / "run.yaml"), *overrides]
 
     def start(self, ranks: int, *overrides: str) -> "subprocess.Popen[str]":
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | self.environment
         return subprocess.Popen(
-            self.command(ranks, *overrides), cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"} | self.environment,
+            self.command(ranks, *overrides), cwd=ROOT, env=environment,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
 
-    def train(self, ranks: int, *overrides: str) -> str:
+    def train(self, ranks: int, *overrides: str, code: int = 0) -> str:
         process = self.start(ranks, *overrides)
         output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, output
+        assert process.returncode == code, output
         return output
+
+    def wait_for(self, process: "subprocess.Popen[str]", batch: int) -> None:
+        """Until ``batch`` is logged."""
+        deadline = time.monotonic() + 120
+        while batch not in self.metrics():
+            assert process.poll() is None and time.monotonic() < deadline, f"it ended or hung before batch {batch}"
+            time.sleep(0.02)
 
     def train_and_kill(self, ranks: int, at_batch: int, saved: str, overrides: Sequence[str] = ()) -> None:
         """SIGKILL to the launcher and all that it started, once ``at_batch`` is logged and ``saved`` is whole."""
@@ -131,26 +140,31 @@ def small_disk(tmp_path: Path):
         subprocess.run(["umount", folder], check=True)
 
 
+def make_run(place: Path, packed: Path, name: str, changes: dict[str, Any]) -> Run:
+    """A folder with its own copy of the data, and the YAML."""
+    folder = place / name
+    folder.mkdir()
+    shutil.copytree(packed / "mds", folder / "mds")
+    loader = {
+        "name": "text",
+        "dataset": {"remote": str(folder / "mds"), "local": str(folder / "cache"), "split": "train",
+                    "shuffle": True, "shuffle_seed": 3, "num_canonical_nodes": 1},
+    }  # fmt: skip
+    places = {
+        "run_name": name,
+        "run_folder": str(folder / "run"),
+        "save_folder": str(folder / "checkpoints"),
+        "tokenizer": {"name": str(packed / "tokenizer")},
+        "train_loader": loader,
+    }
+    (folder / "run.yaml").write_text(json.dumps({**SMALL, **places, **changes}))
+    return Run(folder)
+
+
 @pytest.fixture
 def new_run(tmp_path: Path, packed: Path):
     def new_run(name: str, **changes: Any) -> Run:
-        folder = tmp_path / name
-        folder.mkdir()
-        shutil.copytree(packed / "mds", folder / "mds")
-        loader = {
-            "name": "text",
-            "dataset": {"remote": str(folder / "mds"), "local": str(folder / "cache"), "split": "train",
-                        "shuffle": True, "shuffle_seed": 3, "num_canonical_nodes": 1},
-        }  # fmt: skip
-        places = {
-            "run_name": name,
-            "run_folder": str(folder / "run"),
-            "save_folder": str(folder / "checkpoints"),
-            "tokenizer": {"name": str(packed / "tokenizer")},
-            "train_loader": loader,
-        }
-        (folder / "run.yaml").write_text(json.dumps({**SMALL, **places, **changes}))
-        return Run(folder)
+        return make_run(tmp_path, packed, name, changes)
 
     return new_run
 

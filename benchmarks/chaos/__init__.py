@@ -1,0 +1,1 @@
+"""Runs that are killed and disturbed, against the run that was not."""

@@ -1,0 +1,231 @@
+"""What a guard does about a step that is not sound: the same on all ranks, recorded, and again after a resume."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from base.configuration import load_configuration
+from base.errors import UserError
+from model.checkpoint import list_checkpoints
+from recipes.callbacks.guard import Guard
+from recipes.interventions import Interventions, LeftOut, read_interventions, to_go_on_from, write_interventions
+from recipes.schema import Guard as Settings
+from recipes.schema import Training
+
+NAN, INF = math.nan, math.inf
+GUARD = {"window": 8, "deviations": 6.0, "most_skips": 2}
+WATCHED = "benchmarks/chaos/watched_train.py"
+RUN = {"max_duration": "30ba", "save_interval": "5ba"}
+
+
+class Steps:
+    """Steps of a guard without a Trainer: of each what it logs, and whether the gradient is still there after it."""
+
+    def __init__(self, **settings: Any):
+        self.parameter = torch.nn.Parameter(torch.zeros(2))
+        self.clip: Any = SimpleNamespace(norm=None)
+        self.guard = Guard(Settings(**(GUARD | settings)), self.clip, None)
+        self.batch = 0
+
+    def take(self, loss: float, norm: float = 1.0) -> tuple[dict[str, float], bool]:
+        logged: dict[str, float] = {}
+        logger: Any = SimpleNamespace(log_metrics=logged.update)
+        self.parameter.grad = torch.ones(2)
+        state: Any = SimpleNamespace(
+            batch={"input_ids": torch.zeros(2, 4)},
+            loss=torch.tensor(loss),
+            model=SimpleNamespace(parameters=lambda: [self.parameter]),
+            timestamp=SimpleNamespace(batch=SimpleNamespace(value=self.batch)),
+        )
+        for _ in range(3):
+            self.guard.after_backward(state, logger)
+        self.clip.norm = torch.tensor(norm)
+        self.batch += 1
+        self.guard.after_train_batch(state, logger)
+        return logged, self.parameter.grad is not None
+
+
+@pytest.mark.parametrize(("loss", "norm"), [(NAN, 1.0), (INF, 1.0), (1.0, NAN), (1.0, INF), (-INF, 1.0)])
+def test_a_loss_or_a_norm_that_is_not_finite_is_skipped_with_its_gradient(loss, norm):
+    steps = Steps(not_finite="skip")
+    assert steps.take(1.0) == ({}, True)
+    assert steps.take(loss, norm) == ({"guard/skipped/not_finite": 1}, False)
+    assert steps.take(1.0) == ({}, True)
+    assert list(steps.guard.losses) == [1.0, 1.0]  # what was not sound is nothing to judge others by
+
+
+def test_a_spike_is_what_lies_far_above_the_last_steps_and_nothing_below_or_without_enough_of_them():
+    steps = Steps(loss_spike="skip", gradient_spike="skip")
+    for loss in (9.0, 3.0):  # at the beginning a loss falls fast
+        assert steps.take(loss) == ({}, True)
+    for number in range(8):
+        assert steps.take(2.0 + 0.01 * (number % 2), 1.0 + 0.1 * (number % 2)) == ({}, True)
+    assert steps.take(1.0) == ({}, True)
+    for _ in range(8):
+        steps.take(2.0, 1.0)
+    assert steps.take(2.1) == ({"guard/skipped/loss_spike": 1}, False)
+    assert steps.take(2.0, 1.1) == ({"guard/skipped/gradient_spike": 1}, False)
+    assert steps.take(2.005) == ({}, True)
+
+
+def test_a_guard_that_is_not_asked_for_does_nothing():
+    steps = Steps(not_finite="skip")
+    for _ in range(8):
+        steps.take(2.0)
+    assert steps.take(1000.0, 1000.0) == ({}, True)
+
+
+def test_too_many_skips_within_a_window_stop_the_run_and_old_ones_are_forgotten():
+    steps = Steps(not_finite="skip")
+    for _ in range(3):
+        steps.take(NAN)
+        for _ in range(7):
+            steps.take(1.0)
+    steps.take(NAN)
+    steps.take(NAN)
+    with pytest.raises(UserError, match=r"batch 26: not finite.*3 of the last 8 steps.*save_folder"):
+        steps.take(NAN)
+
+
+def test_windows_go_on_through_a_manifest_exactly():
+    steps, again = Steps(loss_spike="skip"), Steps(loss_spike="skip")
+    for number in range(20):
+        steps.take(2.0 + math.sin(number) / 7)
+    again.guard.go_on(json.loads(json.dumps(steps.guard.windows())))
+    assert again.guard.windows() == steps.guard.windows()
+    again.batch = steps.batch
+    for number in range(20):
+        loss = 2.0 + math.sin(3 * number) / 2
+        assert again.take(loss) == steps.take(loss)
+
+
+def test_checkpoints_that_were_gone_back_behind_are_not_gone_on_from(tmp_path):
+    for batch in (5, 10, 15, 20):
+        (tmp_path / f"ep0-ba{batch}").mkdir()
+        (tmp_path / f"ep0-ba{batch}" / "manifest.json").write_text("{}")
+    folder = str(tmp_path)
+    assert read_interventions(folder) == Interventions()
+    record = Interventions([LeftOut(10, 18, 40, 72, "a spike", "2026-11-27")])
+    write_interventions(folder, record)
+    assert read_interventions(folder) == record
+    assert [one.batch for one in to_go_on_from(folder)] == [5, 10, 20]
+    (tmp_path / "guard.json").write_text('{"left_out": 3}')
+    with pytest.raises(UserError, match=r"guard\.json: damaged"):
+        to_go_on_from(folder)
+
+
+def test_a_guard_has_its_conditions(new_run):
+    run = new_run("conditions", callbacks={"guard": {"loss_spike": "roll_back"}}, algorithms={}, autoresume=False)
+    with pytest.raises(UserError) as refused:
+        load_configuration(str(run.folder / "run.yaml"), [], Training)
+    assert "callbacks.guard: needs algorithms.gradient_clipping" in str(refused.value)
+    assert "callbacks.guard.loss_spike: roll_back goes on from a checkpoint" in str(refused.value)
+
+
+def rows(folder: Path) -> dict[int, list[str]]:
+    """Of each batch the sequences over all ranks, as they were last trained."""
+    batches: dict[int, dict[str, list[str]]] = {}
+    for file in sorted(folder.glob("rank-*.jsonl")):
+        for line in file.read_text().splitlines():
+            entry = json.loads(line)
+            batches.setdefault(entry["batch"], {})[file.name] = entry["rows"]
+    return {batch: [row for rank in by_rank.values() for row in rank] for batch, by_rank in sorted(batches.items())}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory, packed):
+    """The run without a bad batch, and what it trained."""
+    from conftest import make_run
+
+    run = make_run(tmp_path_factory.mktemp("sound"), packed, "sound", RUN)
+    run.script, run.environment = WATCHED, {"WATCHED": str(run.folder / "watched")}
+    run.train(2)
+    return run, rows(run.folder / "watched")
+
+
+def bad_run(new_run, batch: int, by: str, **guard: Any):
+    """A run in whose batch (counted from 0) the second of two ranks has a loss that is not sound."""
+    run = new_run("bad", **RUN, callbacks={"guard": GUARD | guard})
+    run.script = WATCHED
+    run.environment = {"WATCHED": str(run.folder / "watched"), "BAD_BATCH": str(batch), "BAD_BY": by}
+    return run
+
+
+@pytest.mark.slow
+def test_a_step_is_skipped_on_both_ranks_when_the_loss_of_one_is_nan_and_again_after_a_kill(new_run, sound):
+    run = bad_run(new_run, 16, "nan", not_finite="skip")
+    output = run.train(2)
+    assert "guard: batch 16: not finite: loss nan" in output and "the step is skipped" in output
+    skipped = run.metrics()
+    assert [batch for batch, found in skipped.items() if "guard/skipped/not_finite" in found] == [17]
+    assert all(math.isfinite(loss) for batch, loss in enumerate(run.losses()) if batch != 16)
+    assert run.losses()[:16] == sound[0].losses()[:16]
+    assert run.losses()[17] != sound[0].losses()[17]
+    losses = run.losses()
+    for batch in (20, 25, 30):
+        (run.checkpoints / f"ep{(batch - 1) // 12}-ba{batch}" / "manifest.json").unlink()
+    assert "resumed at batch 15" in run.train(2)
+    assert [str(loss) for loss in run.losses()] == [str(loss) for loss in losses]  # nan among them
+
+
+@pytest.mark.slow
+def test_a_spike_is_gone_back_behind_and_the_batches_between_are_left_out_for_good(new_run, sound):
+    """From batch 22 behind the checkpoint at 15: 15 to 22 are left out, across the end of an epoch at 24."""
+    run = bad_run(new_run, 22, "100", loss_spike="roll_back", saves_back=2)
+    output = run.train(2, code=75)
+    assert "going back to batch 15, batches 15 to 22 are left out" in output
+    (left_out,) = read_interventions(str(run.checkpoints)).left_out
+    assert (left_out.from_batch, left_out.to_batch, left_out.from_sample, left_out.to_sample) == (15, 23, 60, 92)
+
+    output = run.train(2)
+    assert "resumed at batch 15" in output and "ep1-ba20: set aside" in output
+    trained = rows(run.folder / "watched")
+    assert {batch: found for batch, found in trained.items() if batch >= 23} == {
+        batch: found for batch, found in sound[1].items() if batch >= 23
+    }
+    found = run.metrics()
+    assert "guard/rolled_back/loss_spike" in found[22] and found[24]["guard/batches_left_out"] == 8
+    assert max(found) == 30
+    losses = run.losses()[-7:]
+
+    # Resumed from before them, and on one rank: they are left out again, in the middle of a process.
+    for checkpoint in list_checkpoints(str(run.checkpoints)):
+        if checkpoint.whole and checkpoint.batch > 10:
+            Path(checkpoint.location, "manifest.json").unlink()
+    (run.folder / "watched" / "rank-1.jsonl").unlink()
+    assert "resumed at batch 10" in run.train(1)
+    trained = rows(run.folder / "watched")
+    again = [batch for batch in trained if batch >= 10]
+    assert [*range(10, 15), *range(23, 30)] == [batch for batch in again if len(trained[batch]) == 4]
+    assert run.losses()[-7:] == pytest.approx(losses, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_that_stops_twice_at_the_same_batch_is_the_users_to_mend(new_run):
+    run = bad_run(new_run, 12, "nan")
+    output = run.train(2, code=75)
+    assert "batch 12: not finite" in output and "will not be tried a third time" in output
+    output = run.train(2, code=2)
+    assert "resumed at batch 10" in output and "so it has ended before" in output
+    assert "callbacks.guard.not_finite=roll_back" in output and "Traceback" not in output
+    assert [stop.batch for stop in read_interventions(str(run.checkpoints)).stops] == [12]
+    assert run.train(2, "callbacks.guard.not_finite=skip")
+
+
+def test_what_is_left_out_up_to_the_end_of_an_epoch_is_counted_there():
+    from recipes.batch_size import BatchSizes
+    from recipes.train_loader import TrainLoader
+
+    loader = TrainLoader(
+        BatchSizes(4, (8,)), [{"input_ids": row} for row in range(20)], batch_size=2,
+        collate_fn=lambda rows: {"input_ids": [row["input_ids"] for row in rows]},
+    )  # fmt: skip
+    loader.leave_out = [(4, 12), (16, 100)]
+    seen = [(list(batch["input_ids"]), loader.left_out) for batch in loader]
+    assert seen == [([0, 1], (0, 0)), ([2, 3], (0, 0)), ([12, 13, 14, 15], (3, 8))]
+    assert loader.left_out == (1, 4) and loader.next_sample == 20
