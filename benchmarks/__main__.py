@@ -20,6 +20,7 @@ from base.errors import run_command
 BENCHMARKS = {  # name: (module, what it measures)
     "training": ("benchmarks.training", "tokens per second: our Trainer run, a bare loop, transformers' GPT-2"),
     "gpu": ("benchmarks.gpu", "training steps of the 2.7B model on a GPU: lever by lever, and train.py's Trainer"),
+    "chaos": ("benchmarks.chaos.chaos", "a run that is killed 30 times before a faulty store, against one left alone"),
     "loader": ("benchmarks.loader", "tokens per CPU-second of the training's loader, with nothing training"),
     "corpus": ("benchmarks.corpus", "CPU, growth and memory of data preparation, beside the plain way to do it"),
     "tokenise": ("benchmarks.tokenise", "tokens per CPU-second of data_prep's tokenising, and of tokenizers alone"),

@@ -2,13 +2,14 @@
 
     WATCHED=FOLDER [BAD_BATCH=22 BAD_BY=nan] composer benchmarks/chaos/watched_train.py YAML [key=value …]
 
-``FOLDER/rank-N.jsonl`` gets ``{"batch": …, "rows": [hash, …]}`` before each step. In batch ``BAD_BATCH``, counted from
-0, the last rank's loss is multiplied by ``BAD_BY``.
+``FOLDER/rank-N.jsonl`` gets a line before each step: ``batch``, ``time`` (monotonic seconds) and ``rows``, the hash of
+each sequence. In batch ``BAD_BATCH``, counted from 0, the last rank's loss is multiplied by ``BAD_BY``.
 """
 
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Watch(Callback):
     def batch_start(self, state: State, logger: Logger) -> None:
         self.batch = state.timestamp.batch.value
         rows = [row_hash(row) for row in state.batch["input_ids"]]
-        self.file.write(json.dumps({"batch": self.batch, "rows": rows}) + "\n")
+        self.file.write(json.dumps({"batch": self.batch, "time": time.monotonic(), "rows": rows}) + "\n")
         self.file.flush()
 
 

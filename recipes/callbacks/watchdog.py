@@ -17,7 +17,7 @@ from base.progress import say
 
 LOOK_SECONDS = 1.0
 SPEAK_SECONDS = 5.0  # in which the ranks of a node write down their stacks; then its first one tells of them
-FRAMES = 6  # of the main thread, told on the console; the file has all
+FRAMES = 10  # of the main thread, told on the console; the file has all
 
 
 class Watchdog(Callback):
@@ -52,8 +52,11 @@ class Watchdog(Callback):
         self._sign(f"before batch {state.timestamp.batch.value}")
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
+    def before_dataloader(self, state: State, logger: Logger) -> None:
+        self.doing = f"waiting for batch {state.timestamp.batch.value}, or for other ranks to have it"
+
     def after_dataloader(self, state: State, logger: Logger) -> None:
-        self.doing = f"in batch {state.timestamp.batch.value}"  # no sign of life: waiting for it is no work
+        self.doing = f"in batch {state.timestamp.batch.value}"
 
     def batch_end(self, state: State, logger: Logger) -> None:
         self._sign(f"after batch {state.timestamp.batch.value - 1}")

@@ -193,16 +193,15 @@ def test_a_spike_is_gone_back_behind_and_the_batches_between_are_left_out_for_go
     assert max(found) == 30
     losses = run.losses()[-7:]
 
-    # Resumed from before them, and on one rank: they are left out again, in the middle of a process.
+    # Resumed from before them: they are left out again, in the middle of a process, with the same outcome.
     for checkpoint in list_checkpoints(str(run.checkpoints)):
         if checkpoint.whole and checkpoint.batch > 10:
             Path(checkpoint.location, "manifest.json").unlink()
-    (run.folder / "watched" / "rank-1.jsonl").unlink()
-    assert "resumed at batch 10" in run.train(1)
-    trained = rows(run.folder / "watched")
-    again = [batch for batch in trained if batch >= 10]
-    assert [*range(10, 15), *range(23, 30)] == [batch for batch in again if len(trained[batch]) == 4]
-    assert run.losses()[-7:] == pytest.approx(losses, rel=1e-5)
+    for file in (run.folder / "watched").iterdir():
+        file.unlink()
+    assert "resumed at batch 10" in run.train(2)
+    assert [*rows(run.folder / "watched")] == [*range(10, 15), *range(23, 30)]
+    assert run.losses()[-7:] == losses
 
 
 @pytest.mark.slow
