@@ -78,6 +78,8 @@ def write_run_report(path: Path, run_folder: Path) -> None:
         _figure(_run_loss_plot(batches, starts), "Training loss, nats a token; dotted: where it was gone on with."),
         *_charts(batches),
         "</div>",
+        "<h2>What guards have done</h2>",
+        *_interventions(batches),
     ]
     if configuration.is_file():
         body += ["<h2>Configuration of the run</h2>", f"<pre>{_text(configuration.read_text(encoding='utf-8'))}</pre>"]
@@ -170,6 +172,18 @@ def _charts(batches: dict[int, Any]) -> list[str]:
         caption = "Memory of rank 0's GPU that was reserved at most."
         figures.append(_figure(_lines(batches, MEMORY, "GB"), caption))
     return figures
+
+
+def _interventions(batches: dict[int, Any]) -> list[str]:
+    """Steps that were skipped, batches that were left out, where the run was ended; see recipes.callbacks.guard."""
+    done = [
+        f"<li>batch {batch}: {_text(name.removeprefix('guard/').replace('_', ' ').replace('/', ': '))}"
+        + (f", {value:g}" if name == "guard/batches_left_out" else "")
+        for batch, entry in batches.items()
+        for name, value in entry.items()
+        if name.startswith("guard/")
+    ]
+    return ["<ul>", *done, "</ul>"] if done else ["<p>Nothing.</p>"]
 
 
 def _text(value: object) -> str:

@@ -8,7 +8,7 @@ from recipes.findings import Findings
 from recipes.memory import GIB, USABLE, largest_microbatch, memory_by_part
 from recipes.schema import DATASET, WEIGHTS, Hardware, Training
 from recipes.this_machine import STATE_BYTES
-from recipes.times import batch_sizes, part_of_run, warmup_in_batches
+from recipes.times import batch_sizes, parse_time, part_of_run, warmup_in_batches
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,9 @@ def _data_and_checkpoints(config: Training, found: Findings) -> list[str]:
 def _saving(config: Training, model: GPTConfig) -> list[str]:
     size, keep = STATE_BYTES * model.n_parameters / 1e9, config.save_num_checkpoints_to_keep
     kept = "all are kept" if keep < 0 else f"the newest {keep} are kept, {keep * size:.3g} GB"
+    if config.save_keep_every is not None:
+        every = parse_time(config.save_keep_every)[0]
+        kept += f", and one every {count(every)} tokens"
     within = config.dist_timeout / 2
     return [
         _row("a checkpoint", f"{size:.3g} GB every {config.save_interval}; {kept}"),
