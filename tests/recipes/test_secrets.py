@@ -66,7 +66,7 @@ def test_a_run_with_secrets_shows_none(planted, s3, tmp_path):
     yaml = planted.folder / "run.yaml"
     output = planted.train(2)
     check = subprocess.run(
-        [sys.executable, "train.py", str(yaml), "--check", "save_folder=null"], cwd=ROOT, check=False,
+        [sys.executable, "train.py", str(yaml), "--check"], cwd=ROOT, check=False,
         env=os_environment(planted.environment), capture_output=True, text=True,
     )  # fmt: skip
     assert check.returncode == 0, check.stdout + check.stderr
@@ -97,7 +97,7 @@ def test_a_run_that_fails_shows_none(planted, tmp_path, changes, told):
     yaml = json.loads((run.folder / "run.yaml").read_text())
     if "TRACKING" in changes:
         yaml["loggers"]["mlflow"]["tracking_uri"] = "${oc.env:TRACKING}"
-        yaml["save_folder"] = None
+        yaml |= {"save_folder": None, "autoresume": False}
     (run.folder / "run.yaml").write_text(json.dumps(yaml))
     run.environment |= changes | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "AWS_MAX_ATTEMPTS": "1"}
     process = run.start(2)
