@@ -278,4 +278,4 @@ def _reason(error: Exception) -> str:
 
 
 def _refuse(reason: str) -> NoReturn:
-    raise UserError(f"{reason}; this checkpoint could run code when it is loaded, and is refused") from None
+    raise UserError(f"{reason}; a checkpoint that could run code is not loaded") from None

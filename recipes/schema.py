@@ -364,7 +364,7 @@ class Training(Schema):
     save_num_checkpoints_to_keep: Annotated[int, Field(ge=-1), AfterValidator(_not_none)] = -1  # -1: all
     autoresume: bool = False
     load_path: str | None = None  # a checkpoint of another run, FOLDER/epE-baB, to go on from when there is none here
-    trust_checkpoint: bool = False  # true: load one though it could run code; see model.safe_reading
+    trust_checkpoint: bool = False  # true: a checkpoint that could run code is loaded, and runs it
     load_dataset_state: bool = True  # false: without load_path's place in its data; an epoch of this run's data begins
     hardware: Hardware | None = None
 
