@@ -8,7 +8,7 @@ from typing import Any
 
 MASK = "***"
 SHORTEST = 8  # characters of a variable's value that is looked for in text: shorter ones stand in innocent words, too
-ALONE = {"passwd", "pwd", "passphrase", "secret", "credential", "credentials", "apikey", "authorization"}
+ALONE = {"passwd", "passphrase", "secret", "credential", "credentials", "apikey", "authorization"}
 TOGETHER = {("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key"), ("auth", "token")}
 PLACES = {"file", "path", "dir", "folder"}  # where a secret lies is none
 NO_SECRET = {"credentials_secret"}  # of a launch configuration: the name of a secret of Kubernetes

@@ -19,7 +19,7 @@ SECRET = (
 NO_SECRET = (
     "tokenizer", "tokenizer.name", "max_tokens", "tokens", "tok", "eos_token", "pad_token", "token_in_epoch",
     "TOKENIZERS_PARALLELISM", "key", "keys", "access", "seed", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_DEFAULT_REGION",
-    "credentials_secret", "passes", "monkey", "", "_",
+    "credentials_secret", "PWD", "OLDPWD", "passes", "monkey", "", "_",
 )  # fmt: skip
 
 
