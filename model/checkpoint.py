@@ -127,17 +127,22 @@ def load_weights(folder: Path) -> tuple[GPTConfig, "dict[str, Tensor]"]:
 
     Returns:
         The shape, and the state dict of :class:`model.gpt.GPT` (fp32). Memory: one copy of the weights.
+
+    Raises:
+        UserError: reading them could run code.
     """
     import torch
     from torch.distributed.checkpoint import FileSystemReader, load
 
     from model.gpt import GPT
+    from model.safe_reading import require_safe_tensors
 
     config = GPTConfig(**json.loads((folder / MANIFEST).read_bytes())["model"])
     weights = {
         name: torch.empty(tensor.shape, dtype=tensor.dtype)
         for name, tensor in GPT(config, device="meta").state_dict().items()
     }
+    require_safe_tensors(folder, {f"state.model.gpt.{name}" for name in weights})
     nested = {"state": {"model": {f"gpt.{name}": tensor for name, tensor in weights.items()}}}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # that is what no_dist asks for

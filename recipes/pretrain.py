@@ -19,7 +19,14 @@ from recipes.callbacks.random_state import RestoreRandomState
 from recipes.callbacks.start_times import StartTimes
 from recipes.findings import Findings
 from recipes.interventions import read_interventions
-from recipes.resume import begin_an_epoch, fetch_given, fetch_newest, go_on_in_the_data, id_of_run
+from recipes.resume import (
+    begin_an_epoch,
+    fetch_given,
+    fetch_newest,
+    go_on_in_the_data,
+    id_of_run,
+    require_safe_everywhere,
+)
 from recipes.same_run import trained_with
 from recipes.schema import Training
 from recipes.shard_cache import claim_caches
@@ -63,6 +70,8 @@ def pretrain(config: Training, found: Findings) -> None:
     run_id = id_of_run(resume_from)
     if resume_from is None and config.load_path is not None:
         resume_from = fetch_given(config.load_path, run_folder / "resume")
+    if resume_from is not None and not config.trust_checkpoint:
+        require_safe_everywhere(resume_from)
     together(lambda: _save_configuration(config, run_folder))
     start_times.end_of("checkpoint")
 

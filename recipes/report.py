@@ -11,6 +11,7 @@ from typing import Any
 
 from base import storage
 from base.errors import UserError, run_command
+from base.masking import without_secrets
 from base.progress import count, duration, say
 from recipes.metrics import read_entries, read_metrics, series
 
@@ -187,7 +188,7 @@ def _interventions(batches: dict[int, Any]) -> list[str]:
 
 
 def _text(value: object) -> str:
-    return html.escape(str(value))
+    return html.escape(without_secrets(str(value)))
 
 
 def _of_the_recipe(summary: dict[str, Any]) -> list[tuple[str, str]]:

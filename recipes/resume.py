@@ -12,6 +12,7 @@ from streaming import StreamingDataset
 from base.errors import UserError
 from base.progress import say
 from model.checkpoint import DamagedCheckpoint, fetch, read_manifest
+from model.safe_reading import require_safe
 from recipes.interventions import to_go_on_from
 from recipes.together import together
 
@@ -52,6 +53,23 @@ def fetch_given(location: str, into: Path) -> Path:
 
     together(fetch_once_a_node)
     return into
+
+
+def require_safe_everywhere(folder: Path) -> None:
+    """Look, on every node, whether the fetched checkpoint can be loaded without running what stands in it.
+
+    Raises:
+        UserError: on every rank: it cannot, or nobody can tell.
+    """
+
+    def look_once_a_node() -> None:
+        try:
+            if dist.get_local_rank() == 0:
+                require_safe(folder)
+        except UserError as error:
+            raise UserError(f"{error}; trust_checkpoint: true lets it run, if you trust whoever wrote it") from None
+
+    together(look_once_a_node)
 
 
 def id_of_run(own: Path | None) -> str:

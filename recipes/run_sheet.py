@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from base.masking import without_secrets
 from base.progress import count, duration
 from model.config import GPTConfig
 from recipes.findings import Findings
@@ -49,7 +50,7 @@ def run_sheet(config: Training, found: Findings, world_size: int) -> str:
         lines += [f"  {missing}" for missing in found.missing]
     if found.warnings:
         lines += ["", "warnings", *(f"  {warning}" for warning in found.warnings)]
-    return "\n".join(lines) + "\n"
+    return without_secrets("\n".join(lines) + "\n")
 
 
 def _row(name: str, value: str) -> str:

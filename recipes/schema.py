@@ -396,6 +396,7 @@ class Training(Schema):
     save_keep_every: Annotated[str, AfterValidator(_tokens)] | None = None  # and the first after every so many tokens
     autoresume: bool = False
     load_path: str | None = None  # a checkpoint of another run, FOLDER/epE-baB, to go on from when there is none here
+    trust_checkpoint: bool = False  # true: a checkpoint that could run code is loaded, and runs it
     load_dataset_state: bool = True  # false: without load_path's place in its data; an epoch of this run's data begins
     hardware: Hardware | None = None
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from composer.loggers import LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
 
+from base.masking import masked
 from recipes.schema import Training
 
 
@@ -44,7 +45,7 @@ def build_trackers(config: Training, run_id: str, goes_on: bool) -> list[LoggerD
 
 
 def settings(config: Training) -> dict[str, Any]:
-    """The resolved configuration as trackers show it: by dotted key, without what is not set."""
+    """The resolved configuration as trackers show it: by dotted key, without what is not set and without secrets."""
     flat: dict[str, Any] = {}
 
     def add(prefix: str, section: dict[str, Any]) -> None:
@@ -54,5 +55,5 @@ def settings(config: Training) -> dict[str, Any]:
             elif value is not None:
                 flat[prefix + key] = value
 
-    add("", config.model_dump())
+    add("", masked(config.model_dump()))
     return flat

@@ -13,8 +13,8 @@ is true. So nothing rests on locks, on exclusive creation, or on the listing of 
 weak on network file systems; opening a file by its name shows its newest content there too. Nor are the clocks of two
 machines compared: who lives is told by a count that goes up, timed by the clock of the one who looks.
 
-Tasks and results are pickled: who can write into the work folder can run code as the user who runs the ranks, as he
-could by changing the project. Keep the work folder your own.
+Tasks and results are pickled: who can write there can run code as the user who runs the ranks, as he could by changing
+the project. ``ranks`` is open to its owner alone; keep the work folder around it your own, too.
 """
 
 import errno

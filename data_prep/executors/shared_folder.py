@@ -63,6 +63,7 @@ class SharedFolder:
         places.mark()
         shutil.rmtree(folder, ignore_errors=True)  # a rank of a killed run may put its last word there meanwhile
         self._folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # what lies in it is unpickled
         self._state_file = folder / RUN
         self._ended = threading.Event()
         put_state(self._state_file, self._state)

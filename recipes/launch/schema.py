@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from base.configuration import Schema
+from base.masking import names_secret, without_secrets
 from recipes.launch.run_on_node import STOP_SECONDS
 from recipes.node_check.thresholds import Thresholds
 from recipes.schema import Positive, Training
@@ -30,6 +31,11 @@ def _variables(variables: dict[str, str]) -> dict[str, str]:
     for name, value in variables.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise ValueError(f"{name!r} is not the name of an environment variable")
+        if names_secret(name) or without_secrets(value) != value:
+            raise ValueError(
+                f"{name} is a secret, and the job is a file that others may read; give the nodes a role, a profile "
+                "in a shared home, or on Kubernetes credentials_secret"
+            )
         _text(value)
     return variables
 

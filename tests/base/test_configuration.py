@@ -232,3 +232,40 @@ def test_a_base_that_cannot_be_read_is_told_with_its_place(based, tmp_path):
     assert "is based on this file" in faults(lambda text: based(text, below="base: folder/run.yaml\n"), BASED)
     assert "is based on this file" in faults(based, "base: run.yaml\n")
     assert "argument base=x.yaml: base: stands in a file alone" in faults(based, BASED, "base=x.yaml")
+
+
+@pytest.mark.parametrize("place", ["file", "argument"])
+def test_yaml_makes_no_objects(load, tmp_path, place):
+    mark = tmp_path / "was-run"
+    hostile = f"!!python/object/apply:os.system ['touch {mark}']"
+    if place == "file":
+        with pytest.raises(UserError, match=r"not valid YAML.*python/object"):
+            load(f"{SOUND}folder: {hostile}\n")
+    else:
+        assert load(SOUND, f"folder={hostile}").folder == hostile
+    assert not mark.exists()
+
+
+def test_no_secret_is_dumped_or_told_and_each_is_read(load, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "planted-token")
+    monkeypatch.setenv("PLACE", "https://u:planted-login@host/x")
+    variables = "variables:\n  a: ${oc.env:HF_TOKEN}\n  b: ${oc.env:PLACE}\n  api_key: planted-literal\n"
+    run = load(SOUND + variables)
+    assert run.variables == {"a": "planted-token", "b": "https://u:planted-login@host/x", "api_key": "planted-literal"}
+    assert load(dump_configuration(run)).variables == {"a": "***", "b": "https://***@host/x", "api_key": "***"}
+    with pytest.raises(UserError) as error:
+        load(
+            f"{SOUND}batch: https://u:planted-login@host\nsharding: {{strategy: planted-token, password: planted-x}}\n"
+        )
+    assert "3 faults" in str(error.value) and "planted" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "argument", ["variables.password=planted", "folder=http://u:planted@host", "folder=planted-token"]
+)
+def test_a_secret_as_an_argument_is_refused(load, monkeypatch, argument):
+    monkeypatch.setenv("HF_TOKEN", "planted-token")
+    with pytest.raises(UserError, match=r"process list.*oc\.env") as error:
+        load(SOUND, argument)
+    assert "planted" not in str(error.value)
+    assert load(SOUND, "variables.password=${oc.env:HF_TOKEN}").variables == {"password": "planted-token"}

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -32,12 +33,28 @@ def test_every_port_is_on_loopback(s3_server):
     assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
 
 
-def test_requests_without_credentials_are_refused(s3_server):
-    import urllib.error
-    import urllib.request
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_no_port_gives_or_takes_an_object_without_credentials(s3, method):
+    """Neither S3's own port nor those behind it, which know the bucket as a folder."""
+    storage.write_bytes(s3.location("planted"), b"planted")
+    listening = [c for c in psutil.Process(s3.pid).net_connections() if c.status == psutil.CONN_LISTEN]
+    refused = 0
+    for connection in listening:
+        for path in (s3.bucket, f"{s3.bucket}/planted", f"buckets/{s3.bucket}/planted"):
+            request = urllib.request.Request(f"http://127.0.0.1:{connection.laddr.port}/{path}", method=method)
+            with pytest.raises(OSError) as error:  # gRPC's ports speak no HTTP
+                urllib.request.urlopen(request, timeout=10)
+            refused += getattr(error.value, "code", None) in (401, 403)
+    assert refused >= 6
+    assert storage.read_bytes(s3.location("planted")) == b"planted"
 
-    with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(f"{s3_server.endpoint}/{s3_server.bucket}", timeout=10)
+
+def test_its_keys_are_in_files_of_the_owner_alone_and_not_in_its_log(tmp_path):
+    with local_s3(tmp_path) as server:
+        secret = server.environment["AWS_SECRET_ACCESS_KEY"]
+    keys = [tmp_path / "identities.json", tmp_path / "security.toml"]
+    assert [file.stat().st_mode & 0o777 for file in keys] == [0o600, 0o600]
+    assert secret in keys[0].read_text() and secret not in (tmp_path / "server.log").read_text()
 
 
 def test_two_servers_do_not_disturb_each_other(s3_server, tmp_path):

@@ -81,6 +81,12 @@ def test_a_rank_helps_and_ends_when_rank_0_has_ended(tmp_path: Path, ranks: Call
     assert "run has ended well" in other.communicate(timeout=20)[1] and other.returncode == 0
 
 
+def test_nobody_else_can_reach_what_ranks_unpickle(tmp_path: Path) -> None:
+    (tmp_path / "ranks").mkdir(mode=0o777)
+    with rank_0(tmp_path):
+        assert (tmp_path / "ranks").stat().st_mode & 0o777 == 0o700
+
+
 def test_the_tasks_of_a_killed_rank_are_done_by_others(tmp_path: Path, ranks: Callable[..., Any]) -> None:
     other = ranks(tmp_path, 1)
     with rank_0(tmp_path) as executor:

@@ -194,12 +194,17 @@ def test_faults_of_both_configurations_are_told_at_once_with_the_nearest_key():
         (["partition=gpu --wrap=x"], "partition: must be letters"),
         (['activate="a\\nb"'], "activate: must be one line"),
         (["environment={A-B: c}"], "not the name of an environment variable"),
+        (["environment.HF_TOKEN=${oc.env:PLANTED_TOKEN}"], "HF_TOKEN is a secret, and the job is a file"),
+        (["environment.PLACE=${oc.env:PLANTED_PLACE}"], "PLACE is a secret, and the job is a file"),
+        (["environment.HF_TOKEN=planted-x"], "a secret, which the process list shows"),
+        (["--", "loggers.mlflow.tracking_uri=http://u:planted@host"], "a secret, which the process list shows"),
     ],
 )
 def test_what_would_not_run_is_not_rendered(arguments, said):
-    result = launch("slurm", *arguments)
+    secrets = {"PLANTED_TOKEN": "planted-x", "PLANTED_PLACE": "https://u:planted-x@host"}
+    result = launch("slurm", *arguments, **secrets)
     assert result.returncode == 2 and said in result.stderr, result.stderr
-    assert result.stdout == ""
+    assert result.stdout == "" and "planted" not in result.stderr
 
 
 def test_a_job_is_written_whole_with_the_command_that_takes_it(tmp_path):
