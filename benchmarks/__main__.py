@@ -22,6 +22,7 @@ BENCHMARKS = {  # name: (module, what it measures)
     "gpu": ("benchmarks.gpu", "training steps of the 2.7B model on a GPU: lever by lever, and train.py's Trainer"),
     "chaos": ("benchmarks.chaos.chaos", "a run that is killed 30 times before a faulty store, against one left alone"),
     "saves": ("benchmarks.saves", "seconds that training waits for a checkpoint, and that its upload takes"),
+    "guards": ("benchmarks.guards", "what guard and watchdog cost a step"),
     "loader": ("benchmarks.loader", "tokens per CPU-second of the training's loader, with nothing training"),
     "corpus": ("benchmarks.corpus", "CPU, growth and memory of data preparation, beside the plain way to do it"),
     "tokenise": ("benchmarks.tokenise", "tokens per CPU-second of data_prep's tokenising, and of tokenizers alone"),
