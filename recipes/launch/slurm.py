@@ -1,8 +1,9 @@
-"""A job script for ``sbatch``: it is queued again before its time limit, and by Slurm after faults."""
+"""A job script for ``sbatch``: it is queued again before its time limit, and by Slurm after the fault of a node."""
 
 import math
 import shlex
 
+from base.errors import MENDABLE
 from recipes.launch.node_script import Run, exports, script
 from recipes.launch.schema import Slurm, job_name, seconds_before_limit
 
@@ -21,12 +22,14 @@ ON_EACH_NODE
 )
 
 # Slurm sends SIGUSR1 to this shell alone, some time before the limit; srun hands it on to every node, where
-# recipes.launch.run_on_node has the ranks save and end. Then the job is put into the queue again. After the fault of a
-# node, or when another job takes its place, Slurm does that by itself (--requeue), and sends SIGTERM to the nodes: the
-# shell must outlive it, or they would be killed while they save.
+# recipes.launch.run_on_node has the ranks save and end. Then the job is put into the queue again. SIGTERM comes to the
+# nodes, too, and the shell must outlive it, or they would be killed while they save. It means that somebody has
+# cancelled the job, which queueing it would undo, or that another job takes its place: Slurm queues it again by itself
+# then, as after the fault of a node (--requeue).
 limit_is_near=
+taken_away=
 trap 'limit_is_near=yes; kill -USR1 "$step"' USR1
-trap : TERM
+trap 'taken_away=yes' TERM
 
 # In the background, for a shell heeds no signal while it waits for a command in front.
 {srun} bash -c "$on_each_node" &
@@ -37,12 +40,16 @@ done
 code=0
 wait "$step" || code=$?
 
-if [ -n "$limit_is_near" ] && [ "$code" -ne 0 ]; then
+if [ -n "$limit_is_near" ] && [ -z "$taken_away" ] && [ "$code" -ne 0 ] && [ "$code" -ne {mendable} ]; then
   echo "asking for a restart: the time limit is near" >&2
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"
 """
+
+
+def _end(srun: str) -> str:
+    return END.replace("{srun}", srun).replace("{mendable}", str(MENDABLE))
 
 
 def render(job: Slurm, run: Run) -> str:
@@ -74,4 +81,4 @@ def render(job: Slurm, run: Run) -> str:
         if job.container_mounts is not None:
             srun.append(f"--container-mounts={job.container_mounts}")
     on_node = script(job, run, node_rank='"$SLURM_NODEID"', master_addr='"$MASTER_ADDR"')
-    return "\n".join(lines) + "\n" + BEGIN + on_node + END.replace("{srun}", shlex.join(srun))
+    return "\n".join(lines) + "\n" + BEGIN + on_node + _end(shlex.join(srun))

@@ -139,12 +139,24 @@ def test_the_jobset_starts_all_nodes_or_none_and_does_not_repeat_what_a_restart_
         16,
         0,
     )
-    assert job["podFailurePolicy"]["rules"][0]["onExitCodes"] == {
-        "containerName": "train", "operator": "In", "values": [2],
-    }  # fmt: skip
-    rule = manifest["spec"]["failurePolicy"]["rules"][0]
-    assert rule["action"] == "FailJobSet" and rule["onJobFailureReasons"] == ["PodFailurePolicy"]
-    assert re.fullmatch("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", rule["name"])  # as JobSet's own schema has it
+    (rule,) = job["podFailurePolicy"]["rules"]
+    assert (rule["action"], rule["onExitCodes"]) == (
+        "FailJob", {"containerName": "train", "operator": "In", "values": [2, 75]},
+    )  # fmt: skip
+    assert manifest["spec"]["failurePolicy"]["maxRestarts"] == 20
+    rules = manifest["spec"]["failurePolicy"]["rules"]
+    assert all(rule["onJobFailureReasons"] == ["PodFailurePolicy"] for rule in rules)
+    names = {rule["name"] for rule in rules}
+    assert len(names) == 2
+    for name in names:
+        assert re.fullmatch("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", name)  # as JobSet's own schema has it
+    # As the Job controller writes it (kubernetes/pkg/controller/job/pod_failure_policy.go), read as JobSet reads it.
+    message = (
+        "Container train for pod default/my-run-2-node-0-2-75 failed with exit code {} matching FailJob rule at index 0"
+    )
+    assert {code: [rule["action"] for rule in rules
+                   if any(re.search(one, message.format(code)) for one in rule["onJobFailureMessagePatterns"])]
+            for code in (2, 75)} == {2: ["FailJobSet"], 75: ["RestartJobSetAndIgnoreMaxRestarts"]}  # fmt: skip
     spec = pod(manifest)
     assert spec["restartPolicy"] == "Never"  # asked for by podFailurePolicy
     assert spec["terminationGracePeriodSeconds"] == 160
@@ -166,7 +178,7 @@ def test_the_skypilot_task_has_the_gpus_of_the_training_yaml_and_only_known_keys
     assert task["num_nodes"] == 4 and task["envs"] == {"BIOMEDLM_BUCKET": "s3://x", "NCCL_DEBUG": "WARN"}
     assert task["resources"] == {
         "accelerators": "A100:8", "infra": "aws/us-east-1", "use_spot": True, "disk_size": 512,
-        "job_recovery": {"max_restarts_on_errors": 3},
+        "job_recovery": {"max_restarts_on_errors": 3, "recover_on_exit_codes": [75]},
     }  # fmt: skip
 
 
@@ -202,6 +214,27 @@ def test_what_would_not_run_is_not_rendered(arguments, said):
     assert result.stdout == ""
 
 
+def test_nodes_start_again_by_themselves_where_nothing_around_them_does_it_for_all():
+    def options(form: str, *arguments: str) -> str:
+        (line,) = [one for one in node_script(form, rendered(form, *arguments)).splitlines() if "run_on_node " in one]
+        return line
+
+    for form in ("slurm", "plain"):
+        # After half an hour for a start, and what a hang in the first step takes to be noticed.
+        assert "--max-restarts 7 --steady-seconds 2700 " in options(form, "max_restarts=7", "--", "dist_timeout=900")
+        assert "--max-restarts" not in options(form, "max_restarts=0")
+    for form in ("kubernetes", "skypilot"):
+        assert "--max-restarts" not in options(form)
+
+
+def test_only_a_job_that_never_starts_again_may_be_without_autoresume():
+    for form in FORMS:
+        result = launch(form, "--", "autoresume=false")
+        assert result.returncode == 2 and "autoresume: " in result.stderr
+    assert launch("slurm", "max_restarts=0", "--", "autoresume=false").returncode == 2  # queued again before its limit
+    assert launch("plain", "max_restarts=0", "--", "autoresume=false").returncode == 0
+
+
 def test_a_job_is_written_whole_with_the_command_that_takes_it(tmp_path):
     result = launch("slurm", "nodes=4", "--out", str(tmp_path / "run.sbatch"))
     assert result.returncode == 0 and f"sbatch {tmp_path}/run.sbatch" in result.stderr
@@ -234,8 +267,8 @@ def supervised(tmp_path):
         (tmp_path / "rank.py").write_text(RANK)
         launcher = [sys.executable, "-m", "composer.cli.launcher", "-n", "2", "rank.py", *arguments]
         process = subprocess.Popen(
-            [sys.executable, "-m", "recipes.launch.run_on_node", "--grace-seconds", "20", *launcher,
-             "--then", "touch", "after"],
+            [sys.executable, "-m", "recipes.launch.run_on_node", "--grace-seconds", "20",
+             "--max-restarts", "3", *launcher, "--then", "touch", "after"],
             cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
         )  # fmt: skip
         started.append(process)
@@ -266,7 +299,7 @@ def test_ranks_that_save_nothing_at_a_signal_are_ended_at_once(supervised, tmp_p
     process, ranks = supervised()
     start = time.monotonic()
     process.send_signal(signal.SIGUSR1)
-    assert process.wait(timeout=60) != 0
+    assert process.wait(timeout=60) == 128 + signal.SIGUSR1
     assert time.monotonic() - start < 15
     assert not any(psutil.pid_exists(pid) for pid in ranks) and not (tmp_path / "after").exists()
 
