@@ -151,12 +151,11 @@ def test_the_jobset_starts_all_nodes_or_none_and_does_not_repeat_what_a_restart_
     for name in names:
         assert re.fullmatch("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", name)  # as JobSet's own schema has it
     # As the Job controller writes it (kubernetes/pkg/controller/job/pod_failure_policy.go), read as JobSet reads it.
-    message = (
-        "Container train for pod default/my-run-2-node-0-2-75 failed with exit code {} matching FailJob rule at index 0"
-    )
-    assert {code: [rule["action"] for rule in rules
-                   if any(re.search(one, message.format(code)) for one in rule["onJobFailureMessagePatterns"])]
-            for code in (2, 75)} == {2: ["FailJobSet"], 75: ["RestartJobSetAndIgnoreMaxRestarts"]}  # fmt: skip
+    message = "Container train for pod default/x-node-0-2-75 failed with exit code {} matching FailJob rule at index 0"
+    for code, action in ((2, "FailJobSet"), (75, "RestartJobSetAndIgnoreMaxRestarts")):
+        told = message.format(code)
+        (rule,) = [one for one in rules if any(re.search(each, told) for each in one["onJobFailureMessagePatterns"])]
+        assert rule["action"] == action
     spec = pod(manifest)
     assert spec["restartPolicy"] == "Never"  # asked for by podFailurePolicy
     assert spec["terminationGracePeriodSeconds"] == 160
@@ -216,7 +215,8 @@ def test_what_would_not_run_is_not_rendered(arguments, said):
 
 def test_nodes_start_again_by_themselves_where_nothing_around_them_does_it_for_all():
     def options(form: str, *arguments: str) -> str:
-        (line,) = [one for one in node_script(form, rendered(form, *arguments)).splitlines() if "run_on_node " in one]
+        lines = node_script(form, rendered(form, *arguments)).splitlines()
+        (line,) = [line for line in lines if line.startswith("exec python -m recipes.launch.run_on_node")]
         return line
 
     for form in ("slurm", "plain"):
@@ -332,7 +332,7 @@ def free_ports() -> int:
     subprocess.run([*OWN_SHARED_MEMORY, "true"], capture_output=True).returncode != 0,
     reason="what each node has for itself can be given to them by root alone",
 )
-def test_two_nodes_started_by_the_plain_script_train_as_two_ranks_of_one_and_go_on_after_a_kill(new_run, tmp_path):
+def test_two_nodes_started_by_the_plain_script_train_as_two_ranks_of_one_and_go_on_after_faults(new_run, tmp_path):
     """Two nodes on one machine, each with a scratch folder and shared memory of its own."""
     alone, apart = new_run("alone"), new_run("apart")
     alone.train(2)
@@ -358,19 +358,33 @@ def test_two_nodes_started_by_the_plain_script_train_as_two_ranks_of_one_and_go_
             for node in (0, 1)
         ]  # fmt: skip
 
+    def wait_until_saved(checkpoint: str, batch: int) -> None:
+        deadline = time.monotonic() + 240
+        while batch not in apart.metrics() or not (apart.checkpoints / checkpoint / "manifest.json").exists():
+            assert all(node.poll() is None for node in nodes) and time.monotonic() < deadline
+            time.sleep(0.05)
+
     nodes = start()
-    deadline = time.monotonic() + 120
-    while 7 not in apart.metrics() or not (apart.checkpoints / "ep0-ba5" / "manifest.json").exists():
-        assert nodes[0].poll() is None and time.monotonic() < deadline, nodes[0].communicate()[0]
-        time.sleep(0.05)
+    wait_until_saved("ep0-ba5", 7)
+    rank_of(nodes[1]).kill()  # both nodes begin again, by themselves
+    wait_until_saved("ep0-ba10", 12)
     for node in nodes:
         node.send_signal(signal.SIGTERM)
-    for node in nodes:
-        node.communicate(timeout=60)
-        assert node.returncode not in (0, 2)
+    outputs = [node.communicate(timeout=60)[0] for node in nodes]
+    for node, output in zip(nodes, outputs, strict=True):
+        assert node.returncode not in (0, 2) and "restart 1 of 5" in output, output
+        assert "restart 2 of 5" not in output, output
+    assert "resumed at batch" in outputs[0]
 
     nodes = start()
     outputs = [node.communicate(timeout=240)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
     assert "node 1 (" in outputs[0] and "resumed at batch" in outputs[0]
     assert apart.losses() == alone.losses()
+
+
+def rank_of(node: subprocess.Popen) -> psutil.Process:
+    """The child of Composer's launcher, which is the child of run_on_node."""
+    ((launcher,),) = [one.children() for one in [psutil.Process(node.pid)]]
+    ((rank,),) = [one.children() for one in [launcher]]
+    return rank
