@@ -6,7 +6,7 @@ command once the one before has ended with 0. Ends with the exit code of the las
 **Signals.** SIGTERM (from Kubernetes or Slurm) and SIGUSR1 (from Slurm, some time before the job's limit) ask the ranks
 to end: each rank that catches SIGUSR1 gets it, and may save and end within the grace time. Where no rank catches it
 there is nothing to wait for: they are ended at once, as by a second signal or Ctrl-C. After a signal nothing is started
-again, and the exit code is 75 when the ranks ended with it, else the signal's (143, 138, 130).
+again, and the exit code is 0 or 75 when the ranks ended with it, else the signal's (143, 138, 130).
 
 **Restarts.** All commands are run again from the first when one has ended with another code than 0, 2 (which a restart
 would repeat) or 130 (Ctrl-C): at once after 75, else after a wait that doubles each time. The first command, the check
@@ -75,7 +75,7 @@ def keep_running(commands: list[list[str]], signals: Signals, limits: argparse.N
             if signals.first is None:
                 restarts += 1
                 continue
-        if signals.first is not None and code not in (0, MENDABLE, START_AGAIN):
+        if signals.first is not None and code not in (0, START_AGAIN):  # 2, too, may come of being ended
             return 128 + signals.first
         return code
 

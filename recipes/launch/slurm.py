@@ -3,7 +3,6 @@
 import math
 import shlex
 
-from base.errors import MENDABLE
 from recipes.launch.node_script import Run, exports, script
 from recipes.launch.schema import Slurm, job_name, seconds_before_limit
 
@@ -40,16 +39,12 @@ done
 code=0
 wait "$step" || code=$?
 
-if [ -n "$limit_is_near" ] && [ -z "$taken_away" ] && [ "$code" -ne 0 ] && [ "$code" -ne {mendable} ]; then
+if [ -n "$limit_is_near" ] && [ -z "$taken_away" ] && [ "$code" -ne 0 ]; then
   echo "asking for a restart: the time limit is near" >&2
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"
 """
-
-
-def _end(srun: str) -> str:
-    return END.replace("{srun}", srun).replace("{mendable}", str(MENDABLE))
 
 
 def render(job: Slurm, run: Run) -> str:
@@ -81,4 +76,4 @@ def render(job: Slurm, run: Run) -> str:
         if job.container_mounts is not None:
             srun.append(f"--container-mounts={job.container_mounts}")
     on_node = script(job, run, node_rank='"$SLURM_NODEID"', master_addr='"$MASTER_ADDR"')
-    return "\n".join(lines) + "\n" + BEGIN + on_node + _end(shlex.join(srun))
+    return "\n".join(lines) + "\n" + BEGIN + on_node + END.replace("{srun}", shlex.join(srun))

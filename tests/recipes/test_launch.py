@@ -384,7 +384,7 @@ def test_two_nodes_started_by_the_plain_script_train_as_two_ranks_of_one_and_go_
 
 
 def rank_of(node: subprocess.Popen) -> psutil.Process:
-    """The child of Composer's launcher, which is the child of run_on_node."""
-    ((launcher,),) = [one.children() for one in [psutil.Process(node.pid)]]
-    ((rank,),) = [one.children() for one in [launcher]]
+    """The one rank of Composer's launcher, which run_on_node has started."""
+    (launcher,) = psutil.Process(node.pid).children()
+    (rank,) = launcher.children()
     return rank
