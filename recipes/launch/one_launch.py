@@ -27,7 +27,7 @@ class Signals:
     def __init__(self) -> None:
         self.first: int | None = None
         self.at_once = False
-        for one in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        for one in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
             signal.signal(one, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -46,7 +46,7 @@ def run(command: list[str], signals: Signals, grace_seconds: float) -> int:
 
     Call :func:`adopt_orphans` before.
     """
-    # Its own session: what a terminal or Slurm sends to all of this process's group must not reach the ranks twice.
+    # Its own session: what a terminal sends to all of this process's group must not reach the ranks as well.
     launcher = subprocess.Popen(command, start_new_session=True, preexec_fn=_become_launcher)
     deadline, stopped = None, False
     while launcher.poll() is None:
@@ -64,8 +64,12 @@ def run(command: list[str], signals: Signals, grace_seconds: float) -> int:
 
 
 def _become_launcher() -> None:
-    """In the new process: SIGUSR1 is for its ranks, and it ends them when this process dies without having said so."""
+    """In the new process: SIGUSR1 is for its ranks, and it ends them when this process dies without having said so.
+
+    SIGUSR2 is for run_on_node alone; the ranks and their loader workers are born deaf to it.
+    """
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell has a job in the background ignore it
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 

@@ -3,10 +3,11 @@
 ``python -m recipes.launch.run_on_node [--grace-seconds S] [--max-restarts N] composer … [--then composer …]``: each
 command once the one before has ended with 0. Ends with the exit code of the last that ran.
 
-**Signals.** SIGTERM (from Kubernetes or Slurm) and SIGUSR1 (from Slurm, some time before the job's limit) ask the ranks
-to end: each rank that catches SIGUSR1 gets it, and may save and end within the grace time. Where no rank catches it
-there is nothing to wait for: they are ended at once, as by a second signal or Ctrl-C. After a signal nothing is started
-again, and the exit code is 0 or 75 when the ranks ended with it, else the signal's (143, 138, 130).
+**Signals.** SIGTERM (from Kubernetes) and SIGUSR2 (from the job script for Slurm) ask the ranks to end: each rank that
+catches SIGUSR1 gets it, once, and may save and end within the grace time. Where no rank catches it there is nothing to
+wait for: they are ended at once, as by a second signal or Ctrl-C. After a signal nothing is started again, and the exit
+code is 0 or 75 when the ranks ended with it, else the signal's (143, 140, 130). SIGUSR1 is taken like SIGTERM. Slurm
+sends every signal to all processes of a step; SIGUSR2 is the one that ranks and loader workers do not heed.
 
 **Restarts.** All commands are run again from the first when one has ended with another code than 0, 2 (which a restart
 would repeat) or 130 (Ctrl-C): at once after 75, else after a wait that doubles each time. The first command, the check

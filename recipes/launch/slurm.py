@@ -4,6 +4,7 @@ import math
 import shlex
 
 from recipes.launch.node_script import Run, exports, script
+from recipes.launch.one_launch import STOP_SECONDS
 from recipes.launch.schema import Slurm, job_name, seconds_before_limit
 
 BEGIN = """\
@@ -20,14 +21,14 @@ END = """\
 ON_EACH_NODE
 )
 
-# Slurm sends SIGUSR1 to this shell alone, some time before the limit; srun hands it on to every node, where
-# recipes.launch.run_on_node has the ranks save and end. Then the job is put into the queue again. SIGTERM comes to the
-# nodes, too, and the shell must outlive it, or they would be killed while they save. It means that somebody has
-# cancelled the job, which queueing it would undo, or that another job takes its place: Slurm queues it again by itself
-# then, as after the fault of a node (--requeue).
+# Slurm sends SIGUSR1 to this shell alone, some time before the limit. The nodes get SIGUSR2 then, for srun hands a
+# signal to every process there, and recipes.launch.run_on_node alone heeds this one: it has the ranks save and end.
+# Then the job is put into the queue again. SIGTERM means that somebody has cancelled the job, which queueing it would
+# undo, or that another job takes its place: Slurm queues it again by itself then, as after the fault of a node
+# (--requeue).
 limit_is_near=
 taken_away=
-trap 'limit_is_near=yes; kill -USR1 "$step"' USR1
+trap 'limit_is_near=yes; kill -USR2 "$step"' USR1
 trap 'taken_away=yes' TERM
 
 # In the background, for a shell heeds no signal while it waits for a command in front.
@@ -70,7 +71,9 @@ def render(job: Slurm, run: Run) -> str:
     lines += [f"#SBATCH --{name}={value}" for name, value in directives.items() if value is not None]
     lines += ["#SBATCH --exclusive", "#SBATCH --requeue", ""]
     lines += exports(job.variables)
-    srun = ["srun", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
+    # When one node has ended the others may still be saving, or have yet to see that its ranks are gone.
+    others = math.ceil(max(job.grace_seconds, run.config.dist_timeout / 2)) + STOP_SECONDS
+    srun = ["srun", "--ntasks-per-node=1", "--kill-on-bad-exit=0", f"--wait={others}"]
     if job.container_image is not None:  # pyxis
         srun.append(f"--container-image={job.container_image}")
         if job.container_mounts is not None:

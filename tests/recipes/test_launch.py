@@ -118,8 +118,9 @@ def test_a_slurm_job_asks_for_what_was_given_and_is_queued_again_before_its_limi
     }  # fmt: skip
     assert "export BIOMEDLM_BUCKET=s3://x" in lines
     (srun,) = [line for line in lines if line.startswith("srun")]
-    assert shlex.split(srun)[1:4] == [
-        "--ntasks-per-node=1", "--kill-on-bad-exit=1", "--container-image=nvcr.io#nvidia/pytorch:25.04-py3",
+    assert shlex.split(srun)[1:5] == [
+        "--ntasks-per-node=1", "--kill-on-bad-exit=0", "--wait=960",
+        "--container-image=nvcr.io#nvidia/pytorch:25.04-py3",
     ]  # fmt: skip
     assert 'recipes.node_check "${run[@]}" --spare-gb=20' in text
     assert "gpus-per-node" not in rendered("slurm", "device=cpu", "--", "precision=fp32", "model.init_device=cpu")
@@ -285,10 +286,10 @@ def supervised(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
 def test_a_signal_reaches_each_rank_once_and_its_exit_code_comes_back(supervised, tmp_path, number):
     process, ranks = supervised("catch")
-    os.killpg(process.pid, number)  # as Slurm does
+    os.killpg(process.pid, number)  # as a terminal does
     assert process.wait(timeout=60) == 75
     assert [(tmp_path / f"saved-{rank}").read_text() for rank in (0, 1)] == ["x", "x"]
     assert not any(psutil.pid_exists(pid) for pid in ranks) and not (tmp_path / "after").exists()
@@ -298,8 +299,8 @@ def test_a_signal_reaches_each_rank_once_and_its_exit_code_comes_back(supervised
 def test_ranks_that_save_nothing_at_a_signal_are_ended_at_once(supervised, tmp_path):
     process, ranks = supervised()
     start = time.monotonic()
-    process.send_signal(signal.SIGUSR1)
-    assert process.wait(timeout=60) == 128 + signal.SIGUSR1
+    process.send_signal(signal.SIGUSR2)
+    assert process.wait(timeout=60) == 128 + signal.SIGUSR2
     assert time.monotonic() - start < 15
     assert not any(psutil.pid_exists(pid) for pid in ranks) and not (tmp_path / "after").exists()
 

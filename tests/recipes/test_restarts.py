@@ -162,7 +162,7 @@ def test_a_signal_ends_the_wait_and_nothing_is_started_again(on_node, tmp_path):
     assert read(tmp_path / "log").split() == ["check0", "train0"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
 def test_ranks_that_were_told_to_save_are_not_started_again(on_node, tmp_path, number):
     process = on_node("rank")
     wait_for(lambda: (tmp_path / "rank-is-up").exists(), process)
@@ -171,7 +171,7 @@ def test_ranks_that_were_told_to_save_are_not_started_again(on_node, tmp_path, n
     assert read(tmp_path / "log").split() == ["check0", "train0", "saved"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR2, 140), (signal.SIGINT, 130)])
 def test_ranks_that_have_saved_nothing_end_with_the_code_of_the_signal(on_node, tmp_path, number, code):
     process = on_node("long")
     wait_for(lambda: "train0" in read(tmp_path / "log"), process)
