@@ -169,6 +169,16 @@ def test_ranks_that_were_told_to_save_are_not_started_again(on_node, tmp_path, n
     process.send_signal(number)
     assert process.wait(timeout=60) == 75
     assert read(tmp_path / "log").split() == ["check0", "train0", "saved"]
+    assert "restart" not in read(tmp_path / "said")
+
+
+def test_the_signal_that_slurm_sends_to_every_process_reaches_ranks_once_and_as_the_one_they_heed(on_node, tmp_path):
+    process = on_node("rank")
+    wait_for(lambda: (tmp_path / "rank-is-up").exists(), process)
+    for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+        one.send_signal(signal.SIGUSR2)
+    assert process.wait(timeout=60) == 75
+    assert read(tmp_path / "log").split() == ["check0", "train0", "saved"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR2, 140), (signal.SIGINT, 130)])
