@@ -68,7 +68,8 @@ def keep_running(commands: list[list[str]], signals: Signals, limits: argparse.N
         if signals.first is None and code not in FINAL:
             failures = 1 if seconds >= limits.steady_seconds else failures + 1
             if failures > most:
-                say(f"{node}: exit code {in_words(code)}; the end, after {most} restarts")
+                if most:
+                    say(f"{node}: exit code {in_words(code)}; the end, after {most} restarts")
                 return code
             wait = seconds_to_wait(code, failures, limits.backoff_seconds)
             say(f"{node}: exit code {in_words(code)}; restart {failures} of {most} in {duration(wait)}")
