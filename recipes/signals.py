@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,20 +13,29 @@ import psutil
 from base.progress import say
 
 PR_SET_PDEATHSIG = 1
+ONE_REQUEST = 2.0  # seconds
 ASKING = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class EndRequest:
     """Whether this rank has been asked to end.
 
-    The first signal asks: the run ends after its batch, with a checkpoint. The second ends the process at once; nothing
-    that is half written counts, since every manifest comes last. So does SIGTERM from Composer's launcher after another
-    rank has died: there is nobody left to finish the batch with. Signals are seen by a thread, for the main one may be
-    waiting for a GPU or for other ranks, where Python calls no handler.
+    The first signal asks: the run ends after its batch, with a checkpoint. One that comes later ends the process at
+    once; nothing that is half written counts, since every manifest comes last. So does SIGTERM from Composer's launcher
+    after another rank has died: there is nobody left to finish the batch with. What comes within ONE_REQUEST seconds of
+    the first is the same request: Slurm's SIGTERM reaches ranks, launcher and node script, each of which hands it on.
+
+    Signals are seen by a thread, for the main one may be waiting for a GPU or for other ranks, where Python calls no
+    handler.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked_at: float | None = None
+        self.launcher = os.getppid()
+
+    @property
+    def asked(self) -> bool:
+        return self.asked_at is not None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -49,13 +59,27 @@ class EndRequest:
             if seen[0] not in ASKING:
                 continue
             name = signal.Signals(seen[0]).name
-            if self.asked or _another_rank_is_gone():
+            again = self.asked_at is not None and time.monotonic() - self.asked_at > ONE_REQUEST
+            if again or self._another_rank_is_gone():
                 say(f"{name}: ending at once")
                 os._exit(128 + seen[0])
-            self.asked = True
+            if self.asked:
+                continue
+            self.asked_at = time.monotonic()
             if os.environ.get("LOCAL_RANK", "0") == "0":
                 say(f"{name}: ending after this batch, with a checkpoint; once more ends at once")
         os.close(reader)
+
+    def _another_rank_is_gone(self) -> bool:
+        """Whether Composer's launcher lives and has fewer ranks than it started."""
+        started = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        if started == 1 or os.getppid() != self.launcher:
+            return False
+        try:
+            ranks = psutil.Process(self.launcher).children()
+            return sum(rank.status() != psutil.STATUS_ZOMBIE for rank in ranks) < started
+        except psutil.NoSuchProcess:
+            return False
 
 
 def end_with_launcher() -> None:
@@ -76,16 +100,3 @@ def _forget() -> None:
     for number in ASKING:
         if signal.getsignal(number) is _heed:
             signal.signal(number, signal.SIG_DFL)
-
-
-def _another_rank_is_gone() -> bool:
-    """Whether Composer's launcher has fewer children than it started."""
-    started = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    launcher = os.getppid()
-    if started == 1 or launcher == 1:
-        return False
-    try:
-        ranks = psutil.Process(launcher).children()
-        return sum(rank.status() != psutil.STATUS_ZOMBIE for rank in ranks) < started
-    except psutil.NoSuchProcess:
-        return False

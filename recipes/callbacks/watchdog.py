@@ -6,9 +6,11 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from composer import Callback, Logger, State
 from composer.utils import dist
 
@@ -104,6 +106,9 @@ class Watchdog(Callback):
             say(f"watchdog: no step has ended for {self.seconds:g} s (callbacks.watchdog.seconds)\n{self._told()}")
         else:
             time.sleep(SPEAK_SECONDS)  # Composer's launcher ends all when one has ended
+        for child in psutil.Process().children(recursive=True):  # a loader worker that hangs would stay
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         os._exit(FAILED)
 
     def _told(self) -> str:

@@ -29,14 +29,13 @@ class Form(NamedTuple):
     schema: type[Job]
     render: Callable[[Any, Run], str]
     start: str
-    restarts: bool  # without anybody asking
 
 
 FORMS = {
-    "slurm": Form(Slurm, slurm.render, "sbatch {}", True),
-    "kubernetes": Form(Kubernetes, kubernetes.render, "kubectl apply -f {}", True),
-    "skypilot": Form(SkyPilot, skypilot.render, "sky jobs launch {}", True),
-    "plain": Form(Plain, plain.render, "bash {} NODE_RANK (on each node)", False),
+    "slurm": Form(Slurm, slurm.render, "sbatch {}"),
+    "kubernetes": Form(Kubernetes, kubernetes.render, "kubectl apply -f {}"),
+    "skypilot": Form(SkyPilot, skypilot.render, "sky jobs launch {}"),
+    "plain": Form(Plain, plain.render, "bash {} NODE_RANK (on each node)"),
 }
 
 
@@ -82,16 +81,16 @@ def load(form: Form, launch_yaml: str, changes: list[str], yaml: str, overrides:
     except UserError as error:
         faults.append(str(error))
     if not faults and config is not None:
-        faults += _faults_between(form, job, config)
+        faults += _faults_between(job, config)
     faults += _faults_of_words([yaml, *overrides])
     if faults or config is None:
         raise UserError("\n".join(faults))
     return job, Run(yaml, tuple(overrides), config)
 
 
-def _faults_between(form: Form, job: Job, config: Training) -> Iterator[str]:
+def _faults_between(job: Job, config: Training) -> Iterator[str]:
     """What is wrong with one configuration in sight of the other."""
-    if form.restarts and not config.autoresume:
+    if job.starts_again and not config.autoresume:
         yield "autoresume: false, and a job that starts again would be refused beside its own checkpoints; set it true"
     if job.device == "cpu" and config.precision != "fp32":
         yield f"precision: {config.precision}, and device is cpu; set precision=fp32 (and model.init_device=cpu)"

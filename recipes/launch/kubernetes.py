@@ -1,17 +1,19 @@
 """A JobSet: one indexed Job whose pods are the nodes, and all of them start again when one fails.
 
 JobSet and not PyTorchJob: it leaves the environment alone, where PyTorchJob sets WORLD_SIZE, RANK and MASTER_ADDR for
-its own launcher, and Composer's would read them; it restarts the whole, which training by FSDP needs; it can tell the
-exit codes that a restart would not mend; and Kubeflow has built its own successor of PyTorchJob on it.
+its own launcher, and Composer's would read them; it restarts the whole, which training by FSDP needs; it can tell exit
+codes apart; and Kubeflow has built its own successor of PyTorchJob on it.
+
+The pods have no restart loop of their own: JobSet counts for all of them together, and puts them where nodes are fit.
 """
 
 from typing import Any
 
 import yaml
 
-from base.errors import MENDABLE
+from base.errors import MENDABLE, START_AGAIN
 from recipes.launch.node_script import Run, script
-from recipes.launch.run_on_node import STOP_SECONDS
+from recipes.launch.one_launch import STOP_SECONDS
 from recipes.launch.schema import Kubernetes, job_name
 
 REPLICATED_JOB, CONTAINER = "node", "train"
@@ -31,10 +33,10 @@ def manifest(job: Kubernetes, run: Run) -> dict[str, Any]:
         "parallelism": job.nodes,
         "backoffLimit": 0,  # a pod is never started alone: its ranks belong to those of the others
         "podFailurePolicy": {
-            "rules": [
+            "rules": [  # the Job says then which exit code it failed by, for the JobSet's failurePolicy
                 {
-                    "action": "FailJob",  # ends the JobSet, too: see its failurePolicy
-                    "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [MENDABLE]},
+                    "action": "FailJob",
+                    "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [MENDABLE, START_AGAIN]},
                 }
             ]
         },
@@ -51,17 +53,25 @@ def manifest(job: Kubernetes, run: Run) -> dict[str, Any]:
         "spec": {
             "network": {"enableDNSHostnames": True, "publishNotReadyAddresses": True},
             "failurePolicy": {
-                "maxRestarts": job.max_restarts,
+                "maxRestarts": job.max_restarts,  # for what no rule names
                 "rules": [
-                    {
-                        "name": "yoursToMend",
-                        "action": "FailJobSet",
-                        "onJobFailureReasons": ["PodFailurePolicy"],
-                    }
+                    _on_exit_code("yoursToMend", MENDABLE, "FailJobSet"),
+                    # A run of weeks may be taken away any number of times; the same fault twice training refuses.
+                    _on_exit_code("allSaved", START_AGAIN, "RestartJobSetAndIgnoreMaxRestarts"),
                 ],
             },
             "replicatedJobs": [{"name": REPLICATED_JOB, "replicas": 1, "template": {"spec": pods}}],
         },
+    }
+
+
+def _on_exit_code(name: str, code: int, action: str) -> dict[str, Any]:
+    """A rule of the JobSet. A failed Job tells the exit code in its message alone; its reason is the same for all."""
+    return {
+        "name": name,
+        "action": action,
+        "onJobFailureReasons": ["PodFailurePolicy"],
+        "onJobFailureMessagePatterns": [f"failed with exit code {code} "],
     }
 
 

@@ -1,4 +1,4 @@
-"""What every form runs once on each node: the check of the nodes, then training, both by Composer's launcher."""
+"""What every form runs on each node: the check of the nodes, then training, both by Composer's launcher."""
 
 import shlex
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from recipes.launch.schema import Job
 from recipes.node_check.thresholds import Thresholds
 from recipes.schema import Training
+
+START_SECONDS = 1800  # from a checkpoint, compiling
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,17 @@ def script(job: Job, run: Run, node_rank: str, master_addr: str) -> str:
     ranks = f"-n {job.ranks_per_node} --world_size {job.world_size}"
     check = " ".join([f"--master_port {job.master_port + 1}", "-m recipes.node_check", '"${run[@]}"', *limits])
     train = f'--master_port {job.master_port} train.py "${{run[@]}}"'
+    options = f"--grace-seconds {job.grace_seconds}"
+    if job.restarts_on_node:  # what hangs in its first step has not run long, whatever the hang itself takes
+        steady = run.config.dist_timeout + START_SECONDS
+        options += f" --max-restarts {job.restarts_on_node} --steady-seconds {steady:g}"
     lines = [
         "set -euo pipefail",
         f"cd {shlex.quote(job.project)}",
         *([job.activate] if job.activate else []),
         f"composer=(composer {ranks} --node_rank {node_rank} --master_addr {master_addr})",
         f"run=({run.arguments})",
-        f"exec python -m recipes.launch.run_on_node --grace-seconds {job.grace_seconds} \\",
+        f"exec python -m recipes.launch.run_on_node {options} \\",
         f'  "${{composer[@]}}" {check} \\',
         f'  --then "${{composer[@]}}" {train}',
     ]

@@ -1,75 +1,118 @@
-"""Run Composer's launcher on a node and hand signals on to its ranks.
+"""Run Composer's launcher on a node, hand signals on to its ranks, and start it again after a failure.
 
-``python -m recipes.launch.run_on_node [--grace-seconds N] composer … [--then composer …]``: each command once the one
-before has ended with 0. Ends with the exit code of the last that ran.
+``python -m recipes.launch.run_on_node [--grace-seconds S] [--max-restarts N] composer … [--then composer …]``: each
+command once the one before has ended with 0. Ends with the exit code of the last that ran.
 
-SIGTERM (from Kubernetes or Slurm) and SIGUSR1 (from Slurm, some time before the job's limit) ask the ranks to end:
-each rank that catches SIGUSR1 gets it, and may save and end within the grace time. Where no rank catches it there is
-nothing to wait for: they are ended at once, as by a second signal or Ctrl-C. Composer's launcher by itself dies of
-either signal and leaves its ranks behind.
+**Signals.** SIGTERM (from Kubernetes) and SIGUSR2 (from the job script for Slurm) ask the ranks to end: each rank that
+catches SIGUSR1 gets it, once, and may save and end within the grace time. Where no rank catches it there is nothing to
+wait for: they are ended at once, as by a second signal or Ctrl-C. After a signal nothing is started again, and the exit
+code is 0 or 75 when the ranks ended with it, else the signal's (143, 140, 130). SIGUSR1 is taken like SIGTERM. Slurm
+sends every signal to all processes of a step; SIGUSR2 is the one that ranks and loader workers do not heed.
+
+**Restarts.** All commands are run again from the first when one has ended with another code than 0, 2 (which a restart
+would repeat) or 130 (Ctrl-C): at once after 75, else after a wait that doubles each time. The first command, the check
+of the nodes, is run even after 75: one node may have ended with 75 and another with 1, and they would wait for each
+other at two places. The limit is of failures in a row, for a run of weeks meets more than a broken one may: once the
+last command has run for ``--steady-seconds``, longer than a hang is noticed in, the next failure counts as the first.
+
+**Several nodes.** Each has its own loop, and they meet in the check. When the ranks of one node have failed, those of
+the others fail in their next collective, or after ``dist_timeout`` when they hang in it; so much longer a node waits in
+the check of a restart, which it knows by ``BIOMEDLM_RESTARTS``. A node that has counted more failures ends first; then
+the others miss it in the check, and end with 2. So the attempts are no more than the first node to end allows itself.
 """
 
 import argparse
-import ctypes
+import os
 import signal
-import subprocess
+import socket
 import sys
 import time
-from types import FrameType
 
-import psutil
-
-from base.progress import say
+from base.errors import FAILED, MENDABLE, START_AGAIN
+from base.progress import duration, say
+from recipes.launch.one_launch import Signals, adopt_orphans, run
 
 THEN = "--then"
-STOP_SECONDS = 60  # Composer's launcher kills ranks that do not end within 30 seconds
-ENDED_BY_SIGNAL = 128 + signal.SIGTERM
-PR_SET_PDEATHSIG = 1
-LIBC = ctypes.CDLL(None)
-
-
-class Signals:
-    """What has been asked of this process so far."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self.at_once = False
-        for one in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            signal.signal(one, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.number += 1
-        self.at_once = self.number > 1 or number == signal.SIGINT
+RESTARTS = "BIOMEDLM_RESTARTS"  # in the commands' environment: how many there were so far
+LONGEST_WAIT = 300.0  # seconds
+CTRL_C = 128 + signal.SIGINT
+FINAL = (0, MENDABLE, CTRL_C)
+IN_WORDS = {
+    FAILED: "a failure",
+    MENDABLE: "a fault that a restart would repeat",
+    START_AGAIN: "ended early, all saved",
+    CTRL_C: "Ctrl-C",
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m recipes.launch.run_on_node", description=__doc__)
     parser.add_argument("--grace-seconds", type=float, default=180.0, help="what ranks may take to save and end")
+    parser.add_argument("--max-restarts", type=int, default=0, help="after so many failures in a row: the end")
+    parser.add_argument("--backoff-seconds", type=float, default=10.0, help="wait before the first restart")
+    parser.add_argument("--steady-seconds", type=float, default=3600.0, help="what has run so long is no failed start")
     parser.add_argument("command", nargs=argparse.REMAINDER, help=f"composer …, more of them after {THEN}")
     arguments = parser.parse_args()
     signals = Signals()
-    for command in _split(arguments.command):
-        if signals.number:
-            sys.exit(ENDED_BY_SIGNAL)
-        code = run(command, signals, arguments.grace_seconds)
+    adopt_orphans()
+    sys.exit(keep_running(_split(arguments.command), signals, arguments))
+
+
+def keep_running(commands: list[list[str]], signals: Signals, limits: argparse.Namespace) -> int:
+    """Run the commands until they are done, or are not to be started again. Returns the exit code."""
+    node, most = socket.gethostname(), limits.max_restarts
+    failures = restarts = 0  # in a row; in all
+    while True:
+        os.environ[RESTARTS] = str(restarts)
+        code, seconds = _attempt(commands, signals, limits.grace_seconds)
+        if signals.first is None and code not in FINAL:
+            failures = 1 if seconds >= limits.steady_seconds else failures + 1
+            if failures > most:
+                if most:
+                    say(f"{node}: exit code {in_words(code)}; the end, after {most} restarts")
+                return code
+            wait = seconds_to_wait(code, failures, limits.backoff_seconds)
+            say(f"{node}: exit code {in_words(code)}; restart {failures} of {most} in {duration(wait)}")
+            _wait(wait, signals)
+            if signals.first is None:
+                restarts += 1
+                continue
+        if signals.first is not None and code not in (0, START_AGAIN):  # 2, too, may come of being ended
+            return 128 + signals.first
+        return code
+
+
+def seconds_to_wait(code: int, failures: int, first: float) -> float:
+    """Before the next attempt: ``first`` after one failure, twice as long after each further one."""
+    return 0.0 if code == START_AGAIN else min(first * 2 ** (failures - 1), LONGEST_WAIT)
+
+
+def in_words(code: int) -> str:
+    """``75`` → ``75 (ended early, all saved)``, ``247`` → ``247 (SIGKILL)``."""
+    number = 256 - code if code > 191 else code - 128  # Composer's launcher ends with -9 for a rank that was killed
+    try:
+        return f"{code} ({IN_WORDS.get(code) or signal.Signals(number).name})"
+    except ValueError:
+        return str(code)
+
+
+def _attempt(commands: list[list[str]], signals: Signals, grace_seconds: float) -> tuple[int, float]:
+    """Run each command once the one before has ended with 0. Returns the exit code, and how long the last one ran."""
+    for command in commands:
+        if signals.first is not None:
+            return 128 + signals.first, 0.0
+        start = time.monotonic()
+        code = run(command, signals, grace_seconds)
         if code != 0:
-            sys.exit(code)
+            return code, time.monotonic() - start if command is commands[-1] else 0.0
+    return 0, 0.0
 
 
-def run(command: list[str], signals: Signals, grace_seconds: float) -> int:
-    """Run one launch to its end. Returns its exit code, as a shell would count it."""
-    # Its own session: what a terminal or Slurm sends to all of this process's group must not reach the ranks twice.
-    launcher = subprocess.Popen(command, start_new_session=True, preexec_fn=_become_launcher)
-    deadline = None
-    while launcher.poll() is None:
-        if signals.number and deadline is None:
-            asked = 0 if signals.at_once else _ask_ranks(launcher.pid)
-            deadline = time.monotonic() + (grace_seconds if asked else 0)
-            say(f"asked to end: {asked} ranks were told to save; {grace_seconds:g} s for that" if asked else "ending")
-        if deadline is not None and (signals.at_once or time.monotonic() > deadline):
-            return _stop(launcher)
+def _wait(seconds: float, signals: Signals) -> None:
+    """Until then, or until a signal."""
+    deadline = time.monotonic() + seconds
+    while signals.first is None and time.monotonic() < deadline:
         time.sleep(0.1)
-    return _as_shell(launcher.returncode)
 
 
 def _split(words: list[str]) -> list[list[str]]:
@@ -82,51 +125,6 @@ def _split(words: list[str]) -> list[list[str]]:
     if not all(commands):
         raise SystemExit(f"run_on_node: a command is missing; the form is: composer … [{THEN} composer …]")
     return commands
-
-
-def _become_launcher() -> None:
-    """In the new process: SIGUSR1 is for its ranks, and it ends them when this process dies without having said so."""
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell has a job in the background ignore it
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGINT)
-
-
-def _ask_ranks(launcher: int) -> int:
-    """Send SIGUSR1 to the ranks that catch it; how many they are."""
-    asked = 0
-    try:
-        ranks = psutil.Process(launcher).children()
-    except psutil.NoSuchProcess:
-        return 0
-    for rank in ranks:
-        try:
-            if _catches(rank.pid, signal.SIGUSR1):
-                rank.send_signal(signal.SIGUSR1)
-                asked += 1
-        except (OSError, psutil.NoSuchProcess):  # it has just ended
-            continue
-    return asked
-
-
-def _catches(pid: int, number: signal.Signals) -> bool:
-    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
-        caught = next(line.split()[1] for line in status if line.startswith("SigCgt:"))
-    return bool(int(caught, 16) >> (number - 1) & 1)
-
-
-def _stop(launcher: "subprocess.Popen[bytes]") -> int:
-    """As Ctrl-C: Composer's launcher asks its ranks to end, then kills them."""
-    launcher.send_signal(signal.SIGINT)
-    try:
-        return _as_shell(launcher.wait(timeout=STOP_SECONDS)) or ENDED_BY_SIGNAL
-    except subprocess.TimeoutExpired:
-        for one in [*psutil.Process(launcher.pid).children(recursive=True), launcher]:
-            one.kill()
-        return _as_shell(launcher.wait())
-
-
-def _as_shell(code: int) -> int:
-    return 128 - code if code < 0 else code
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from base.configuration import Schema
 from base.masking import names_secret, without_secrets
-from recipes.launch.run_on_node import STOP_SECONDS
+from recipes.launch.one_launch import STOP_SECONDS
 from recipes.node_check.thresholds import Thresholds
 from recipes.schema import Positive, Training
 
@@ -42,6 +42,7 @@ def _variables(variables: dict[str, str]) -> dict[str, str]:
 
 Text = Annotated[str, AfterValidator(_text)]
 Word = Annotated[str, AfterValidator(_word)]
+Restarts = Annotated[int, Field(ge=0)]
 Port = Annotated[int, Field(ge=1024, le=65534)]  # the check of the nodes takes the next one
 
 
@@ -70,6 +71,16 @@ class Job(Schema):
         places = {"BIOMEDLM_BUCKET": self.bucket, "BIOMEDLM_SCRATCH": self.scratch}
         return {name: place for name, place in places.items() if place is not None} | self.environment
 
+    @property
+    def restarts_on_node(self) -> int:
+        """How often each node starts its ranks again by itself; 0 where what is around it does so for all of them."""
+        return 0
+
+    @property
+    def starts_again(self) -> bool:
+        """Without anybody asking."""
+        return True
+
 
 class Slurm(Job):
     hours: Annotated[float, Field(gt=0)] = 24.0
@@ -81,6 +92,11 @@ class Slurm(Job):
     cpus_per_node: Positive | None = None
     container_image: Word | None = None
     container_mounts: Word | None = None
+    max_restarts: Restarts = 5
+
+    @property
+    def restarts_on_node(self) -> int:
+        return self.max_restarts
 
     @classmethod
     def cross_checks(cls) -> list[Callable[[Any], Iterable[tuple[str, str]]]]:
@@ -100,7 +116,7 @@ class Kubernetes(Job):
     resources: dict[str, str] = {}
     shared_memory: Word = "64Gi"
     scratch_host_path: Text | None = None
-    max_restarts: Annotated[int, Field(ge=0)] = 20
+    max_restarts: Restarts = 20
 
 
 class SkyPilot(Job):
@@ -111,11 +127,20 @@ class SkyPilot(Job):
     disk_size: Positive = 512
     image_id: Word | None = None
     setup: str | None = None
-    max_restarts_on_errors: Annotated[int, Field(ge=0)] = 3
+    max_restarts_on_errors: Restarts = 3
 
 
 class Plain(Job):
     master_addr: Word
+    max_restarts: Restarts = 5
+
+    @property
+    def restarts_on_node(self) -> int:
+        return self.max_restarts
+
+    @property
+    def starts_again(self) -> bool:
+        return self.max_restarts > 0
 
 
 def seconds_before_limit(job: Slurm) -> int:

@@ -4,6 +4,7 @@ from typing import Any
 
 import yaml
 
+from base.errors import START_AGAIN
 from recipes.launch.node_script import Run, script
 from recipes.launch.schema import SkyPilot, job_name
 
@@ -27,7 +28,10 @@ def task(job: SkyPilot, run: Run) -> dict[str, Any]:
     resources |= {
         "use_spot": job.use_spot,
         "disk_size": job.disk_size,
-        "job_recovery": {"max_restarts_on_errors": job.max_restarts_on_errors},
+        "job_recovery": {
+            "max_restarts_on_errors": job.max_restarts_on_errors,
+            "recover_on_exit_codes": [START_AGAIN],  # without counting
+        },
     }
     master_addr = '"$(head -n 1 <<< "$SKYPILOT_NODE_IPS")"'
     return {

@@ -1,9 +1,10 @@
-"""A job script for ``sbatch``: it is queued again before its time limit, and by Slurm after faults."""
+"""A job script for ``sbatch``: it is queued again before its time limit, and by Slurm after the fault of a node."""
 
 import math
 import shlex
 
 from recipes.launch.node_script import Run, exports, script
+from recipes.launch.one_launch import STOP_SECONDS
 from recipes.launch.schema import Slurm, job_name, seconds_before_limit
 
 BEGIN = """\
@@ -20,13 +21,15 @@ END = """\
 ON_EACH_NODE
 )
 
-# Slurm sends SIGUSR1 to this shell alone, some time before the limit; srun hands it on to every node, where
-# recipes.launch.run_on_node has the ranks save and end. Then the job is put into the queue again. After the fault of a
-# node, or when another job takes its place, Slurm does that by itself (--requeue), and sends SIGTERM to the nodes: the
-# shell must outlive it, or they would be killed while they save.
+# Slurm sends SIGUSR1 to this shell alone, some time before the limit. The nodes get SIGUSR2 then, for srun hands a
+# signal to every process there, and recipes.launch.run_on_node alone heeds this one: it has the ranks save and end.
+# Then the job is put into the queue again. SIGTERM means that somebody has cancelled the job, which queueing it would
+# undo, or that another job takes its place: Slurm queues it again by itself then, as after the fault of a node
+# (--requeue).
 limit_is_near=
-trap 'limit_is_near=yes; kill -USR1 "$step"' USR1
-trap : TERM
+taken_away=
+trap 'limit_is_near=yes; kill -USR2 "$step"' USR1
+trap 'taken_away=yes' TERM
 
 # In the background, for a shell heeds no signal while it waits for a command in front.
 {srun} bash -c "$on_each_node" &
@@ -37,7 +40,7 @@ done
 code=0
 wait "$step" || code=$?
 
-if [ -n "$limit_is_near" ] && [ "$code" -ne 0 ]; then
+if [ -n "$limit_is_near" ] && [ -z "$taken_away" ] && [ "$code" -ne 0 ]; then
   echo "asking for a restart: the time limit is near" >&2
   scontrol requeue "$SLURM_JOB_ID"
 fi
@@ -68,7 +71,9 @@ def render(job: Slurm, run: Run) -> str:
     lines += [f"#SBATCH --{name}={value}" for name, value in directives.items() if value is not None]
     lines += ["#SBATCH --exclusive", "#SBATCH --requeue", ""]
     lines += exports(job.variables)
-    srun = ["srun", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
+    # When one node has ended the others may still be saving, or have yet to see that its ranks are gone.
+    others = math.ceil(max(job.grace_seconds, run.config.dist_timeout / 2)) + STOP_SECONDS
+    srun = ["srun", "--ntasks-per-node=1", "--kill-on-bad-exit=0", f"--wait={others}"]
     if job.container_image is not None:  # pyxis
         srun.append(f"--container-image={job.container_image}")
         if job.container_mounts is not None:

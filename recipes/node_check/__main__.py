@@ -4,11 +4,13 @@ Ends with 0 and a line about each node, or with 2 on every node and one message 
 """
 
 import argparse
+import os
 from dataclasses import asdict
 
 from base.configuration import load_configuration
 from base.errors import UserError, run_command
 from base.progress import say
+from recipes.launch.run_on_node import RESTARTS
 from recipes.node_check.judge import Facts, Links, table, unfit
 from recipes.node_check.thresholds import Thresholds
 from recipes.schema import Training
@@ -36,7 +38,9 @@ def check(config: Training, limits: Thresholds) -> None:
     from recipes.node_check.links import measure_links
     from recipes.node_check.measure import choose_device, measure
 
-    gathering = Gathering(limits.join_seconds)
+    # For so long the ranks of a node may not have seen that those of another have failed.
+    not_yet_failed = config.dist_timeout if os.environ.get(RESTARTS, "0") != "0" else 0.0
+    gathering = Gathering(limits.join_seconds + not_yet_failed)
     device = choose_device(config, gathering.local_rank)
     mine = Facts(gathering.rank, gathering.node, gathering.hostname)
     measure(config, device, gathering, limits.spare_gb, mine)

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from model.checkpoint import list_checkpoints
+from recipes.signals import ONE_REQUEST
 
 pytestmark = pytest.mark.slow
 
@@ -47,9 +48,10 @@ def test_a_second_signal_ends_at_once_and_the_run_goes_on_from_the_last_whole_ch
     run.wait_for(process, 6)
     ranks = ranks_of(process)
     ranks[0].send_signal(signal.SIGSTOP)  # so that the first signal cannot be heeded
-    for number in (signal.SIGUSR1, signal.SIGTERM):
-        ranks[1].send_signal(number)
-        time.sleep(0.3)
+    for number, wait in ((signal.SIGUSR1, 0), (signal.SIGTERM, ONE_REQUEST + 0.5), (signal.SIGTERM, 1)):
+        ranks[1].send_signal(number)  # at once again is the same request, after a while it is another
+        assert ranks[1].status() != psutil.STATUS_ZOMBIE
+        time.sleep(wait)
     ranks[0].send_signal(signal.SIGCONT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode not in (0, 2, 75), output

@@ -118,8 +118,9 @@ def test_a_slurm_job_asks_for_what_was_given_and_is_queued_again_before_its_limi
     }  # fmt: skip
     assert "export BIOMEDLM_BUCKET=s3://x" in lines
     (srun,) = [line for line in lines if line.startswith("srun")]
-    assert shlex.split(srun)[1:4] == [
-        "--ntasks-per-node=1", "--kill-on-bad-exit=1", "--container-image=nvcr.io#nvidia/pytorch:25.04-py3",
+    assert shlex.split(srun)[1:5] == [
+        "--ntasks-per-node=1", "--kill-on-bad-exit=0", "--wait=960",
+        "--container-image=nvcr.io#nvidia/pytorch:25.04-py3",
     ]  # fmt: skip
     assert 'recipes.node_check "${run[@]}" --spare-gb=20' in text
     assert "gpus-per-node" not in rendered("slurm", "device=cpu", "--", "precision=fp32", "model.init_device=cpu")
@@ -139,12 +140,23 @@ def test_the_jobset_starts_all_nodes_or_none_and_does_not_repeat_what_a_restart_
         16,
         0,
     )
-    assert job["podFailurePolicy"]["rules"][0]["onExitCodes"] == {
-        "containerName": "train", "operator": "In", "values": [2],
-    }  # fmt: skip
-    rule = manifest["spec"]["failurePolicy"]["rules"][0]
-    assert rule["action"] == "FailJobSet" and rule["onJobFailureReasons"] == ["PodFailurePolicy"]
-    assert re.fullmatch("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", rule["name"])  # as JobSet's own schema has it
+    (rule,) = job["podFailurePolicy"]["rules"]
+    assert (rule["action"], rule["onExitCodes"]) == (
+        "FailJob", {"containerName": "train", "operator": "In", "values": [2, 75]},
+    )  # fmt: skip
+    assert manifest["spec"]["failurePolicy"]["maxRestarts"] == 20
+    rules = manifest["spec"]["failurePolicy"]["rules"]
+    assert all(rule["onJobFailureReasons"] == ["PodFailurePolicy"] for rule in rules)
+    names = {rule["name"] for rule in rules}
+    assert len(names) == 2
+    for name in names:
+        assert re.fullmatch("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", name)  # as JobSet's own schema has it
+    # As the Job controller writes it (kubernetes/pkg/controller/job/pod_failure_policy.go), read as JobSet reads it.
+    message = "Container train for pod default/x-node-0-2-75 failed with exit code {} matching FailJob rule at index 0"
+    for code, action in ((2, "FailJobSet"), (75, "RestartJobSetAndIgnoreMaxRestarts")):
+        told = message.format(code)
+        (rule,) = [one for one in rules if any(re.search(each, told) for each in one["onJobFailureMessagePatterns"])]
+        assert rule["action"] == action
     spec = pod(manifest)
     assert spec["restartPolicy"] == "Never"  # asked for by podFailurePolicy
     assert spec["terminationGracePeriodSeconds"] == 160
@@ -166,7 +178,7 @@ def test_the_skypilot_task_has_the_gpus_of_the_training_yaml_and_only_known_keys
     assert task["num_nodes"] == 4 and task["envs"] == {"BIOMEDLM_BUCKET": "s3://x", "NCCL_DEBUG": "WARN"}
     assert task["resources"] == {
         "accelerators": "A100:8", "infra": "aws/us-east-1", "use_spot": True, "disk_size": 512,
-        "job_recovery": {"max_restarts_on_errors": 3},
+        "job_recovery": {"max_restarts_on_errors": 3, "recover_on_exit_codes": [75]},
     }  # fmt: skip
 
 
@@ -207,6 +219,28 @@ def test_what_would_not_run_is_not_rendered(arguments, said):
     assert result.stdout == "" and "planted" not in result.stderr
 
 
+def test_nodes_start_again_by_themselves_where_nothing_around_them_does_it_for_all():
+    def options(form: str, *arguments: str) -> str:
+        lines = node_script(form, rendered(form, *arguments)).splitlines()
+        (line,) = [line for line in lines if line.startswith("exec python -m recipes.launch.run_on_node")]
+        return line
+
+    for form in ("slurm", "plain"):
+        # After half an hour for a start, and what a hang in the first step takes to be noticed.
+        assert "--max-restarts 7 --steady-seconds 2700 " in options(form, "max_restarts=7", "--", "dist_timeout=900")
+        assert "--max-restarts" not in options(form, "max_restarts=0")
+    for form in ("kubernetes", "skypilot"):
+        assert "--max-restarts" not in options(form)
+
+
+def test_only_a_job_that_never_starts_again_may_be_without_autoresume():
+    for form in FORMS:
+        result = launch(form, "--", "autoresume=false")
+        assert result.returncode == 2 and "autoresume: " in result.stderr
+    assert launch("slurm", "max_restarts=0", "--", "autoresume=false").returncode == 2  # queued again before its limit
+    assert launch("plain", "max_restarts=0", "--", "autoresume=false").returncode == 0
+
+
 def test_a_job_is_written_whole_with_the_command_that_takes_it(tmp_path):
     result = launch("slurm", "nodes=4", "--out", str(tmp_path / "run.sbatch"))
     assert result.returncode == 0 and f"sbatch {tmp_path}/run.sbatch" in result.stderr
@@ -239,8 +273,8 @@ def supervised(tmp_path):
         (tmp_path / "rank.py").write_text(RANK)
         launcher = [sys.executable, "-m", "composer.cli.launcher", "-n", "2", "rank.py", *arguments]
         process = subprocess.Popen(
-            [sys.executable, "-m", "recipes.launch.run_on_node", "--grace-seconds", "20", *launcher,
-             "--then", "touch", "after"],
+            [sys.executable, "-m", "recipes.launch.run_on_node", "--grace-seconds", "20",
+             "--max-restarts", "3", *launcher, "--then", "touch", "after"],
             cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
         )  # fmt: skip
         started.append(process)
@@ -257,10 +291,10 @@ def supervised(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
 def test_a_signal_reaches_each_rank_once_and_its_exit_code_comes_back(supervised, tmp_path, number):
     process, ranks = supervised("catch")
-    os.killpg(process.pid, number)  # as Slurm does
+    os.killpg(process.pid, number)  # as a terminal does
     assert process.wait(timeout=60) == 75
     assert [(tmp_path / f"saved-{rank}").read_text() for rank in (0, 1)] == ["x", "x"]
     assert not any(psutil.pid_exists(pid) for pid in ranks) and not (tmp_path / "after").exists()
@@ -270,8 +304,8 @@ def test_a_signal_reaches_each_rank_once_and_its_exit_code_comes_back(supervised
 def test_ranks_that_save_nothing_at_a_signal_are_ended_at_once(supervised, tmp_path):
     process, ranks = supervised()
     start = time.monotonic()
-    process.send_signal(signal.SIGUSR1)
-    assert process.wait(timeout=60) != 0
+    process.send_signal(signal.SIGUSR2)
+    assert process.wait(timeout=60) == 128 + signal.SIGUSR2
     assert time.monotonic() - start < 15
     assert not any(psutil.pid_exists(pid) for pid in ranks) and not (tmp_path / "after").exists()
 
@@ -304,7 +338,7 @@ def free_ports() -> int:
     subprocess.run([*OWN_SHARED_MEMORY, "true"], capture_output=True).returncode != 0,
     reason="what each node has for itself can be given to them by root alone",
 )
-def test_two_nodes_started_by_the_plain_script_train_as_two_ranks_of_one_and_go_on_after_a_kill(new_run, tmp_path):
+def test_two_nodes_started_by_the_plain_script_train_as_two_ranks_of_one_and_go_on_after_faults(new_run, tmp_path):
     """Two nodes on one machine, each with a scratch folder and shared memory of its own."""
     alone, apart = new_run("alone"), new_run("apart")
     alone.train(2)
@@ -330,19 +364,33 @@ def test_two_nodes_started_by_the_plain_script_train_as_two_ranks_of_one_and_go_
             for node in (0, 1)
         ]  # fmt: skip
 
+    def wait_until_saved(checkpoint: str, batch: int) -> None:
+        deadline = time.monotonic() + 240
+        while batch not in apart.metrics() or not (apart.checkpoints / checkpoint / "manifest.json").exists():
+            assert all(node.poll() is None for node in nodes) and time.monotonic() < deadline
+            time.sleep(0.05)
+
     nodes = start()
-    deadline = time.monotonic() + 120
-    while 7 not in apart.metrics() or not (apart.checkpoints / "ep0-ba5" / "manifest.json").exists():
-        assert nodes[0].poll() is None and time.monotonic() < deadline, nodes[0].communicate()[0]
-        time.sleep(0.05)
+    wait_until_saved("ep0-ba5", 7)
+    rank_of(nodes[1]).kill()  # both nodes begin again, by themselves
+    wait_until_saved("ep0-ba10", 12)
     for node in nodes:
         node.send_signal(signal.SIGTERM)
-    for node in nodes:
-        node.communicate(timeout=60)
-        assert node.returncode not in (0, 2)
+    outputs = [node.communicate(timeout=60)[0] for node in nodes]
+    for node, output in zip(nodes, outputs, strict=True):
+        assert node.returncode not in (0, 2) and "restart 1 of 5" in output, output
+        assert "restart 2 of 5" not in output, output
+    assert "resumed at batch" in outputs[0]
 
     nodes = start()
     outputs = [node.communicate(timeout=240)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
     assert "node 1 (" in outputs[0] and "resumed at batch" in outputs[0]
     assert apart.losses() == alone.losses()
+
+
+def rank_of(node: subprocess.Popen) -> psutil.Process:
+    """The one rank of Composer's launcher, which run_on_node has started."""
+    (launcher,) = psutil.Process(node.pid).children()
+    (rank,) = launcher.children()
+    return rank

@@ -193,3 +193,10 @@ def test_a_node_that_does_not_come_is_named_after_the_time_to_join(new_run):
     code, output = results[0]
     assert code == 2 and "1 of 2 ranks" in output and "rank 1 of node 1" in output, output
     assert "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_after_a_restart_a_node_waits_until_others_must_have_noticed_that_its_ranks_were_gone(new_run, monkeypatch):
+    monkeypatch.setenv("BIOMEDLM_RESTARTS", "1")
+    results = check(new_run("alone", dist_timeout=2), {0: {}}, "--join-seconds=1")
+    assert "gave nothing for 3 s" in results[0][1], results[0][1]

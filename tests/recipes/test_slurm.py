@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -64,11 +65,11 @@ def free_ports(number: int) -> list[int]:
     return ports
 
 
-@pytest.fixture
-def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment in which Slurm's commands find the cluster."""
-    folder = tmp_path / "slurm"
-    (folder / "state").mkdir(parents=True)
+    folder = tmp_path_factory.mktemp("slurm")
+    (folder / "state").mkdir()
     host = socket.gethostname().split(".")[0]
     (folder / "slurm.conf").write_text(CONFIGURATION.format(folder=folder, host=host, ports=free_ports(3)))
     (folder / "munge.key").write_bytes(secrets.token_bytes(128))
@@ -113,42 +114,151 @@ def wait_for(what, seconds: float) -> None:
         time.sleep(0.1)
 
 
-def test_a_job_is_queued_again_before_its_limit_and_trains_on_to_the_same_losses(slurm, new_run, tmp_path):
+@dataclass
+class Job:
+    """A job of two nodes of one rank each, submitted, with its output in one file."""
+
+    slurm: dict[str, str]
+    log: Path
+    number: str
+
+    def told(self, field: str) -> str:
+        return told(self.slurm, "squeue", "--noheader", "--states=all", f"--jobs={self.number}", f"--Format={field}")
+
+    def wait_until(self, what: Callable[[], bool], seconds: float) -> None:
+        try:
+            wait_for(what, seconds)
+        except AssertionError:
+            raise AssertionError(f"{self.told('State')}\n{self.output()}") from None
+
+    def wait_for_its_end(self, seconds: float) -> str:
+        """Returns its state."""
+        self.wait_until(lambda: self.told("State") in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"), seconds)
+        return self.told("State")
+
+    def cancel(self, *options: str) -> None:
+        subprocess.run(["scancel", *options, self.number], env=self.slurm, check=True)
+
+    def limit_is_near(self) -> None:
+        """The signal that Slurm sends then."""
+        self.cancel("--batch", "--signal=USR1")
+
+    def output(self) -> str:
+        return self.log.read_text() if self.log.exists() else "no log"
+
+
+@pytest.fixture
+def submit(slurm):
+    def submit(run, *launch: str, training: tuple[str, ...] = ()) -> Job:
+        script = run.folder / "job.sbatch"
+        command = [
+            sys.executable, "-m", "recipes.launch", "slurm", str(run.folder / "run.yaml"), "nodes=2",
+            "ranks_per_node=1", "device=cpu", f"project={ROOT}", "hours=0.2", "activate=null", *launch,
+            "--out", str(script), "--", *training,
+        ]  # fmt: skip
+        subprocess.run(command, cwd=ROOT, check=True)
+        path = f"{Path(sys.executable).parent}:{slurm['PATH']}"
+        submitted = subprocess.run(
+            ["sbatch", "--parsable", script], env=slurm | {"PATH": path}, cwd=run.folder, capture_output=True, text=True
+        )
+        assert submitted.returncode == 0, submitted.stderr
+        number = submitted.stdout.strip()
+        return Job(slurm, run.folder / f"{run.folder.name}-{number}.log", number)
+
+    return submit
+
+
+def test_a_job_is_queued_again_before_its_limit_and_trains_on_to_the_same_losses(submit, new_run):
     changes = {"max_duration": "600ba", "save_interval": "50ba"}
-    alone, job = new_run("alone", **changes), new_run("job", **changes)
+    alone, run = new_run("alone", **changes), new_run("job", **changes)
     alone.train(2)
-    node = f"{job.folder}/node${{oc.env:SLURM_NODEID,0}}"
-    script = job.folder / "job.sbatch"
-    command = [
-        sys.executable, "-m", "recipes.launch", "slurm", str(job.folder / "run.yaml"), "nodes=2", "ranks_per_node=1",
-        "device=cpu", f"master_port={free_ports(1)[0]}", "activate=null", f"project={ROOT}", "hours=0.2",
-        "grace_seconds=5", "node_check.matmul_fraction=0.01", "node_check.spare_gb=0.001",
-        "environment={OMP_NUM_THREADS: \"1\"}",
-        "--out", str(script), "--", f"run_folder={node}", f"train_loader.dataset.local={node}/cache",
-    ]  # fmt: skip
-    subprocess.run(command, cwd=ROOT, check=True)
-    path = f"{Path(sys.executable).parent}:{slurm['PATH']}"
-    submitted = subprocess.run(
-        ["sbatch", "--parsable", script], env=slurm | {"PATH": path}, cwd=job.folder, capture_output=True, text=True
-    )
-    assert submitted.returncode == 0, submitted.stderr
-    number = submitted.stdout.strip()
-    log = job.folder / f"job-{number}.log"
-
-    def state() -> str:
-        return told(slurm, "squeue", "--noheader", "--states=all", f"--jobs={number}", "--format=%T")
-
-    try:
-        wait_for(lambda: (job.checkpoints / "ep4-ba50" / "manifest.json").exists(), 120)
-        subprocess.run(["scancel", "--batch", "--signal=USR1", number], env=slurm, check=True)  # as before the limit
-        wait_for(lambda: "asking for a restart" in log.read_text(), 60)
-        wait_for(lambda: state() in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"), 200)
-    except AssertionError:
-        raise AssertionError(f"{state()}\n{log.read_text() if log.exists() else 'no log'}") from None
-    output = log.read_text()
-    assert state() == "COMPLETED", output
-    assert output.count("node 1 (") == 2 and "resumed at batch" in output  # checked each time
-    metrics = job.folder / "node0" / "metrics.jsonl"
+    node = f"{run.folder}/node${{oc.env:SLURM_NODEID,0}}"
+    job = submit(
+        run, f"master_port={free_ports(1)[0]}", "grace_seconds=5", "node_check.matmul_fraction=0.01",
+        "node_check.spare_gb=0.001", "environment={OMP_NUM_THREADS: \"1\"}",
+        training=(f"run_folder={node}", f"train_loader.dataset.local={node}/cache"),
+    )  # fmt: skip
+    job.wait_until((run.checkpoints / "ep4-ba50" / "manifest.json").exists, 120)
+    job.limit_is_near()
+    job.wait_until(lambda: "asking for a restart" in job.output(), 60)
+    assert job.wait_for_its_end(200) == "COMPLETED", job.output()
+    assert job.output().count("node 1 (") == 2 and "resumed at batch" in job.output()  # checked each time
+    metrics = run.folder / "node0" / "metrics.jsonl"
     assert metrics.read_text().count("\n") >= 600
-    (job.folder / "run").symlink_to(job.folder / "node0")
-    assert job.losses() == alone.losses()
+    (run.folder / "run").symlink_to(run.folder / "node0")
+    assert run.losses() == alone.losses()
+
+
+# What stands for composer in the tests below: the check is done at once, and training does what is said of it.
+COMPOSER = """\
+import os, signal, subprocess, sys, time
+node, folder = os.environ["SLURM_NODEID"], os.path.dirname(__file__)
+def note(what):
+    with open(os.path.join(folder, f"node{node}"), "a") as file:
+        file.write(f"{what} ")
+def save(number, frame):
+    note("saving")
+    time.sleep(SAVE)
+    note("saved")
+    sys.exit(75)
+if "recipes.node_check" in sys.argv:
+    sys.exit(0)
+if "rank" not in sys.argv:
+    sys.exit(subprocess.call([sys.executable, __file__, "rank"]))
+before = os.path.exists(os.path.join(folder, f"node{node}"))
+signal.signal(signal.SIGUSR1, save)
+note("begun")
+TRAIN
+"""
+
+
+@pytest.fixture
+def stand_in(new_run, submit, tmp_path):
+    def stand_in(name: str, train: str, save: str = "0") -> tuple[Job, Callable[[int], list[str]]]:
+        run = new_run(name)
+        program = run.folder / "composer"
+        program.write_text(f"#!{sys.executable}\n{COMPOSER.replace('TRAIN', train).replace('SAVE', save)}")
+        program.chmod(0o755)
+        job = submit(run, f"activate=export PATH={run.folder}:$PATH")
+
+        def noted(node: int) -> list[str]:
+            file = run.folder / f"node{node}"
+            return file.read_text().split() if file.exists() else []
+
+        return job, noted
+
+    return stand_in
+
+
+def test_nodes_begin_again_within_the_job_when_training_has_failed(stand_in):
+    job, noted = stand_in("again", "sys.exit(0 if before else 1)")
+    assert job.wait_for_its_end(60) == "COMPLETED", job.output()
+    assert [noted(node) for node in (0, 1)] == [["begun"] * 2] * 2
+    assert job.output().count("restart 1 of 5 in 10s") == 2
+    assert job.told("RestartCnt") == "0"
+
+
+def test_a_fault_that_would_repeat_ends_the_job(stand_in):
+    job, noted = stand_in("repeats", "sys.exit(2)")
+    assert job.wait_for_its_end(60) == "FAILED", job.output()
+    assert noted(0) == ["begun"] and job.told("RestartCnt") == "0"
+
+
+def test_near_the_limit_each_rank_is_told_once_and_may_save_for_longer_than_those_of_another_node(stand_in):
+    job, noted = stand_in("uneven", "before and sys.exit(0); time.sleep(300)", save="8 * int(node)")
+    job.wait_until(lambda: noted(0) == noted(1) == ["begun"], 60)
+    job.limit_is_near()
+    job.wait_until(lambda: "asking for a restart" in job.output(), 60)
+    assert [noted(node)[:3] for node in (0, 1)] == [["begun", "saving", "saved"]] * 2, job.output()
+    assert job.wait_for_its_end(200) == "COMPLETED", job.output()
+    assert [noted(node)[3:] for node in (0, 1)] == [["begun"]] * 2 and job.told("RestartCnt") == "1"
+
+
+def test_a_job_that_is_cancelled_near_its_limit_is_not_queued_again(stand_in):
+    job, noted = stand_in("near", "time.sleep(300)", save="300")
+    job.wait_until(lambda: noted(0) == noted(1) == ["begun"], 60)
+    job.limit_is_near()
+    job.wait_until(lambda: noted(0) == noted(1) == ["begun", "saving"], 60)
+    job.cancel()
+    wait_for(lambda: told(job.slurm, "squeue", "--noheader") == "", 60)
+    assert job.told("State") == "CANCELLED" and "asking for a restart" not in job.output()
