@@ -25,7 +25,7 @@ from base import storage
 from base.errors import UserError
 from model.checkpoint import MANIFEST, TOKENIZER_FILES, list_checkpoints
 from model.config import GPTConfig
-from recipes.together import together
+from recipes.together import in_one, together
 
 LONGEST_PAUSE = 5.0  # seconds between two looks for the other ranks' files
 LAYOUT = "ep{epoch}-ba{batch}"
@@ -175,11 +175,15 @@ class SaveCheckpoints(Callback):
 
     def _finish_uploads(self) -> None:
         """Wait for this rank's uploads; when one failed on any rank, all ranks raise together."""
-        failed = [str(error) for upload in self.uploads if (error := upload.exception()) is not None]
+        failed = [_as_told(error) for upload in self.uploads if (error := upload.exception()) is not None]
         self.uploads.clear()
         failures = [failure for rank in dist.all_gather_object(failed) for failure in rank]
         if failures:
-            raise UserError("a checkpoint could not be uploaded\n  " + "\n  ".join(failures), shared=True)
+            raise in_one(failures, "a checkpoint could not be uploaded")
+
+
+def _as_told(error: BaseException) -> UserError:
+    return error if isinstance(error, UserError) else UserError(str(error))
 
 
 def _reason_of_the_disk(error: CheckpointException) -> str | None:
