@@ -173,14 +173,16 @@ def test_a_run_through_a_store_full_of_faults_has_the_losses_of_one_without_and_
     plain, faulty = new_run("plain"), new_run("faulty")
     uploaded(plain, s3, "plain")
     uploaded(faulty, s3, "faulty")
-    plain.train(2, "max_duration=10ba")
     plain.train(2)
     with faulty_proxy(s3.endpoint, rate=0.15, seed=7, stall_seconds=0.5) as proxy:
         faulty.environment["S3_ENDPOINT_URL"] = proxy.endpoint
-        faulty.train(2, "max_duration=10ba")
+        faulty.train(2)
+        assert len(plain.losses()) == 20
+        assert faulty.losses() == plain.losses()
+        for checkpoint in ("ep1-ba15", "ep1-ba20"):
+            storage.delete(s3.location("faulty", "checkpoints", checkpoint, "manifest.json"))
         shutil.rmtree(faulty.folder / "cache")  # as on another machine
-        faulty.train(2)  # goes on from a checkpoint
-        assert len(faulty.losses()) == 20
+        assert "resumed at batch 10" in faulty.train(2)
         assert faulty.losses() == plain.losses()
         environment = os.environ | faulty.environment
         for checkpoint in ("ep0-ba5", "ep0-ba10", "ep1-ba15", "ep1-ba20"):
