@@ -2,7 +2,8 @@
 
 =====================================================  ================================================================
 the store fails: 5xx, SlowDown, a connection that is   again, with pauses from FIRST_PAUSE to LONGEST_PAUSE, until it
-refused or reset, a body that is cut or was altered    has failed for PATIENCE; then :class:`StoreTrouble`
+refused or reset, a body that is cut or was altered    has failed TRIES times, over PATIENCE; then
+                                                       :class:`StoreTrouble`
 an endpoint that has never answered this process       no more than boto3's own 5 tries, for most likely it is wrong;
 cannot be reached                                      :class:`StoreTrouble`
 credentials have expired; a HEAD is refused (403,      again with new credentials, RENEWALS times: a file or a service
@@ -27,7 +28,7 @@ from base.progress import say
 
 T = TypeVar("T")
 
-PATIENCE = 120.0  # seconds
+PATIENCE, TRIES = 120.0, 3  # seconds; a single transfer may take longer
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds
 RENEWALS = 4
 SILENT_PAUSE = 1.0  # seconds; what takes longer is said
@@ -90,20 +91,22 @@ def insist(location: str, work: Callable[[Any], T]) -> T:
     from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
 
-    begin, pause, renewals = monotonic(), FIRST_PAUSE, 0
+    failed: list[float] = []  # when
+    pause, renewals = FIRST_PAUSE, 0
     while True:
         try:
             result = work(client())
         except (BotoCoreError, ClientError, Boto3Error, ResponseParserError, HTTPError, _Altered) as error:
             cause = _cause(error)
             fault = _told(location, cause)
+            failed.append(monotonic())
             if _code(cause) in EXPIRED and renewals < RENEWALS:
                 renewals += 1
                 client.cache_clear()
             elif not isinstance(fault, StoreTrouble) or (_is_unreachable(cause) and _endpoint() not in _answered):
                 raise fault from error
-            elif monotonic() - begin > PATIENCE:
-                raise StoreTrouble(f"{fault}; so it has been for {PATIENCE:.0f} s") from error
+            elif len(failed) >= TRIES and failed[-1] - failed[0] > PATIENCE:
+                raise StoreTrouble(f"{fault}; so it has been for {failed[-1] - failed[0]:.0f} s") from error
             if isinstance(cause, ClientError):
                 _answered.add(_endpoint())
             if pause > SILENT_PAUSE:
