@@ -31,6 +31,14 @@ class NotThere(UserError):
     """Something that a command needs does not exist yet, or cannot be reached from here."""
 
 
+class MayPass(UserError):
+    """What another start may not meet: nothing for the user to mend yet. Exit code 1."""
+
+
+class StoreTrouble(MayPass, NotThere):
+    """The object store fails for now."""
+
+
 class StartAgain(Exception):
     """The work has ended early with all that it had saved; the same command, started again, goes on.
 
@@ -46,7 +54,8 @@ def run_command(main: Callable[[], None]) -> None:
     """Run a command's ``main`` and end the process with the exit codes of this repository.
 
     0: done; 2: a :class:`UserError`, printed as one message on standard error; 75: :class:`StartAgain`; 1:
-    :class:`PartlyRefused`, or an unexpected exception, which keeps its traceback; 130: Ctrl-C.
+    :class:`MayPass` or :class:`PartlyRefused`, printed alike, or an unexpected exception, which keeps its
+    traceback; 130: Ctrl-C.
     """
     sys.excepthook = _print_without_secrets
     try:
@@ -55,7 +64,7 @@ def run_command(main: Callable[[], None]) -> None:
         if error.shared:
             _let_the_first_speak()  # alive after it, so the first has met no fault: it was not shared
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(MENDABLE)
+        sys.exit(FAILED if isinstance(error, MayPass) else MENDABLE)
     except StartAgain as reason:
         _let_the_first_speak()
         print(f"stopped: {without_secrets(str(reason))}; the same command, started again, goes on", file=sys.stderr)

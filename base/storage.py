@@ -2,6 +2,10 @@
 
 A *location* is a local path or ``s3://bucket/key``. The endpoint comes from ``S3_ENDPOINT_URL`` and the credentials
 from boto3's own chain, exactly as Composer and Streaming take them. Whatever is written appears whole or not at all.
+A store that fails is insisted on (``object_store.py``). Bytes that were altered on their way are noticed and sent or
+fetched again: up by the checksum that boto3 sends along, down by the checksum and the ETag that the store tells.
+
+All functions raise UserError: StoreTrouble when the store fails for now, NotThere when something is not there.
 """
 
 import errno
@@ -12,11 +16,13 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from base.errors import NotThere, UserError
+from base.object_store import ABSENT, insist, require_same
+from base.object_store import client as _client  # noqa: F401
 
 UMASK = os.umask(0o022)  # it can only be read by setting it, and that is no business of a thread
 os.umask(UMASK)
@@ -50,36 +56,45 @@ def size(location: str) -> int | None:
         return os.path.getsize(location) if os.path.isfile(location) else None
     from botocore.exceptions import ClientError
 
-    bucket, key = _bucket_and_key(location)
-    with _telling(location):
+    place = _bucket_and_key(location)
+
+    def look(store: Any) -> int | None:
         try:
-            return _client().head_object(Bucket=bucket, Key=key)["ContentLength"]
+            return store.head_object(**place)["ContentLength"]
         except ClientError as error:
-            if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
+            if error.response["Error"]["Code"] in ABSENT:  # of a HEAD, which cannot tell which of them
                 return None
             raise
 
+    return insist(location, look)
+
 
 def read_bytes(location: str, limit: int | None = None) -> bytes:
-    """The whole file, or its first ``limit`` bytes. Raises UserError when it is not there."""
+    """The whole file, or its first ``limit`` bytes, of which no store tells a checksum."""
     if not is_remote(location):
         try:
             with open(location, "rb") as file:
                 return file.read(limit)
         except FileNotFoundError:
             raise NotThere(f"{location}: no such file") from None
-    bucket, key = _bucket_and_key(location)
-    part = {"Range": f"bytes=0-{limit - 1}"} if limit is not None else {}
-    with _telling(location):
-        return _client().get_object(Bucket=bucket, Key=key, **part)["Body"].read()
+    place, seen = _bucket_and_key(location), set[str]()
+
+    def read(store: Any) -> bytes:
+        if limit is not None:
+            return store.get_object(**place, Range=f"bytes=0-{limit - 1}")["Body"].read()
+        answer = store.get_object(**place)
+        data = answer["Body"].read()
+        require_same(store, place, answer, BytesIO(data), seen)
+        return data
+
+    return insist(location, read)
 
 
 def write_bytes(location: str, data: bytes) -> None:
     """Write the whole file at once; a reader sees the old file or the new one."""
     if is_remote(location):
-        bucket, key = _bucket_and_key(location)
-        with _telling(location):
-            _client().put_object(Bucket=bucket, Key=key, Body=data)
+        place = _bucket_and_key(location)
+        insist(location, lambda store: store.put_object(**place, Body=data))
         return
     with write_aside(location) as aside:
         aside.write_bytes(data)
@@ -137,9 +152,8 @@ def free_bytes(path: str | Path) -> int:
 def upload(path: str | Path, location: str) -> None:
     """Copy a local file to a location."""
     if is_remote(location):
-        bucket, key = _bucket_and_key(location)
-        with _telling(location):
-            _client().upload_file(str(path), bucket, key)
+        place = _bucket_and_key(location)
+        insist(location, lambda store: store.upload_file(str(path), **place))
         return
     with write_aside(location) as aside:
         shutil.copyfile(path, aside)
@@ -151,11 +165,20 @@ def download(location: str, path: str | Path) -> None:
         raise NotThere(f"{location}: no such file")
     with write_aside(path) as aside:
         if is_remote(location):
-            bucket, key = _bucket_and_key(location)
-            with _telling(location):
-                _client().download_file(bucket, key, str(aside))
+            _download(location, aside)
         else:
             shutil.copyfile(location, aside)
+
+
+def _download(location: str, path: Path) -> None:
+    place, seen = _bucket_and_key(location), set[str]()
+
+    def fetch(store: Any) -> None:
+        store.download_file(**place, Filename=str(path))
+        with open(path, "rb") as file:
+            require_same(store, place, store.head_object(**place), file, seen)
+
+    insist(location, fetch)
 
 
 @contextmanager
@@ -178,16 +201,24 @@ def list_files(location: str) -> dict[str, int]:
     """Every file below a folder: name relative to it → bytes. Empty when there is no such folder."""
     if not is_remote(location):
         return dict(sorted(_local_files(Path(location)), key=lambda found: Path(found[0])))
-    bucket, prefix = _bucket_and_key(location)
-    prefix = prefix.rstrip("/") + "/" if prefix else ""
-    with _telling(location):
-        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        return {
-            entry["Key"][len(prefix) :]: entry["Size"]
-            for page in pages
-            for entry in page.get("Contents", [])
-            if not entry["Key"].endswith("/")
-        }
+    prefix = _bucket_and_key(location)["Key"].rstrip("/")
+    prefix = f"{prefix}/" if prefix else ""
+    return {
+        entry["Key"][len(prefix) :]: entry["Size"]
+        for entry in _objects(location, prefix)
+        if not entry["Key"].endswith("/")
+    }
+
+
+def _objects(location: str, prefix: str) -> list[dict[str, Any]]:
+    """What the bucket of the location lists of the keys that begin so."""
+    bucket = _bucket_and_key(location)["Bucket"]
+
+    def list_all(store: Any) -> list[dict[str, Any]]:
+        pages = store.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return [entry for page in pages for entry in page.get("Contents", [])]
+
+    return insist(location, list_all)
 
 
 def _local_files(root: Path) -> Iterator[tuple[str, int]]:
@@ -205,16 +236,12 @@ def _local_files(root: Path) -> Iterator[tuple[str, int]]:
 
 def versions(location: str) -> dict[str, str]:
     """Every object below a location in a bucket: name relative to it ("" for the object itself) → its ETag."""
-    bucket, key = _bucket_and_key(location)
-    key = key.rstrip("/")
-    with _telling(location):
-        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
-        return {
-            entry["Key"][len(key) :].lstrip("/"): entry["ETag"].strip('"')
-            for page in pages
-            for entry in page.get("Contents", [])
-            if not key or entry["Key"] == key or entry["Key"].startswith(f"{key}/")
-        }
+    key = _bucket_and_key(location)["Key"].rstrip("/")
+    return {
+        entry["Key"][len(key) :].lstrip("/"): entry["ETag"].strip('"')
+        for entry in _objects(location, key)
+        if not key or entry["Key"] == key or entry["Key"].startswith(f"{key}/")
+    }
 
 
 def delete(location: str) -> None:
@@ -222,9 +249,8 @@ def delete(location: str) -> None:
     if not is_remote(location):
         Path(location).unlink(missing_ok=True)
         return
-    bucket, key = _bucket_and_key(location)
-    with _telling(location):
-        _client().delete_object(Bucket=bucket, Key=key)
+    place = _bucket_and_key(location)
+    insist(location, lambda store: store.delete_object(**place))
 
 
 def sha256(path: str | Path) -> str:
@@ -240,74 +266,12 @@ def require_writable(location: str) -> None:
     delete(probe)
 
 
-def _bucket_and_key(location: str) -> tuple[str, str]:
+def _bucket_and_key(location: str) -> dict[str, str]:
+    """As boto3's arguments ``Bucket`` and ``Key``."""
     bucket, _, key = location.removeprefix("s3://").partition("/")
     if not bucket:
         raise UserError(f"{location}: names no bucket; the form is s3://bucket/folder")
-    return bucket, key
-
-
-@cache
-def _client() -> Any:
-    import boto3
-    from botocore.config import Config
-
-    return boto3.session.Session().client(  # boto3.client would keep the first credentials for good
-        "s3",
-        endpoint_url=os.environ.get("S3_ENDPOINT_URL"),
-        config=Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=60),
-    )
-
-
-REMEDIES = {
-    "InvalidAccessKeyId": "the access key is not known there; check AWS_ACCESS_KEY_ID",
-    "SignatureDoesNotMatch": "the secret key does not fit the access key; check AWS_SECRET_ACCESS_KEY",
-    "AccessDenied": "these credentials may not do that; check the bucket's policy",
-    "403": "these credentials may not do that; check the keys and the bucket's policy",
-    "ExpiredToken": "the session token has expired; renew it",
-    "NoSuchBucket": "there is no such bucket; create it or mend its name",
-    "NoSuchKey": "there is no such object",
-    "404": "there is no such object",
-}
-
-
-@contextmanager
-def _telling(location: str) -> Iterator[None]:
-    """Turn boto3's errors into messages that name the location, the endpoint and the remedy, never a secret."""
-    from boto3.exceptions import Boto3Error, S3UploadFailedError
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        ConnectTimeoutError,
-        EndpointConnectionError,
-        NoCredentialsError,
-    )
-
-    endpoint = os.environ.get("S3_ENDPOINT_URL", "AWS")
-    try:
-        yield
-    except NoCredentialsError:
-        raise NotThere(
-            f"{location}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
-        ) from None
-    except (EndpointConnectionError, ConnectTimeoutError) as error:
-        raise NotThere(f"{location} at {endpoint}: cannot be reached: {error}") from error
-    except ClientError as error:
-        raise _refused(location, endpoint, error) from error
-    except S3UploadFailedError as error:
-        if isinstance(error.__context__, ClientError):  # boto3 wraps it, and its code is in no other place
-            raise _refused(location, endpoint, error.__context__) from error
-        raise UserError(f"{location} at {endpoint}: {error}") from error
-    except (BotoCoreError, Boto3Error) as error:
-        raise UserError(f"{location} at {endpoint}: {error}") from error
-
-
-def _refused(location: str, endpoint: str, error: Any) -> UserError:
-    """What to tell the user of a botocore ClientError."""
-    code = error.response.get("Error", {}).get("Code", "")
-    remedy = REMEDIES.get(code, error.response.get("Error", {}).get("Message", "") or "the request was refused")
-    kind = NotThere if code in ("NoSuchBucket", "NoSuchKey", "404") else UserError
-    return kind(f"{location} at {endpoint}: {code}: {remedy}")
+    return {"Bucket": bucket, "Key": key}
 
 
 def nearest_existing(path: str | Path) -> Path:

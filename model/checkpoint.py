@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 SET_ASIDE = "manifest.set-aside.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
+FETCHED_AGAIN = 2
 NAME = re.compile(r"ep(\d+)-ba(\d+)")
 
 
@@ -93,6 +94,8 @@ def _digest(manifest: dict[str, Any]) -> str:
 def fetch(location: str, into: Path) -> dict[str, Any]:
     """Copy a checkpoint to a local folder, checking every file against the manifest; returns the manifest.
 
+    A file that differs is fetched FETCHED_AGAIN times more from a bucket: it may have been altered on its way.
+
     Raises:
         DamagedCheckpoint: a file is missing or differs; the message names it.
     """
@@ -100,16 +103,25 @@ def fetch(location: str, into: Path) -> dict[str, Any]:
     for name, expected in manifest["files"].items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise DamagedCheckpoint(f"{location}: the manifest names a file outside the checkpoint: {name}")
-        source, target = storage.join(location, name), into / name
-        size = storage.size(source)
-        if size != expected["size"]:
-            there = "is missing" if size is None else f"has {size} bytes"
-            raise DamagedCheckpoint(f"{source}: {there}; the manifest says {expected['size']} bytes")
-        storage.download(source, target)
-        if storage.sha256(target) != expected["sha256"]:
-            raise DamagedCheckpoint(f"{source}: its sha256 is not the manifest's")
+        for attempt in range(1 + FETCHED_AGAIN):
+            try:
+                _fetch_file(storage.join(location, name), into / name, expected)
+                break
+            except DamagedCheckpoint:
+                if attempt == FETCHED_AGAIN or not storage.is_remote(location):
+                    raise
     storage.download(storage.join(location, MANIFEST), into / MANIFEST)
     return manifest
+
+
+def _fetch_file(source: str, target: Path, expected: dict[str, Any]) -> None:
+    size = storage.size(source)
+    if size != expected["size"]:
+        there = "is missing" if size is None else f"has {size} bytes"
+        raise DamagedCheckpoint(f"{source}: {there}; the manifest says {expected['size']} bytes")
+    storage.download(source, target)
+    if storage.sha256(target) != expected["sha256"]:
+        raise DamagedCheckpoint(f"{source}: its sha256 is not the manifest's")
 
 
 def resolve(location: str) -> str:

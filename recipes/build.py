@@ -12,7 +12,6 @@ from composer.core import DataSpec
 from composer.loggers import LoggerDestination
 from composer.optim import ComposerScheduler, ConstantWithWarmupScheduler, CosineAnnealingWithWarmupScheduler
 from composer.utils import dist, get_device
-from streaming import Stream
 from torch.nn import Parameter
 
 from eval.callback import ScoreCheckpoints
@@ -35,6 +34,7 @@ from recipes.packed_sequences import PackedSequences
 from recipes.schedules import WarmupStableDecay
 from recipes.schema import Training
 from recipes.shard_cache import alone_on_this_machine
+from recipes.shard_fetch import WholeShards, fetch_indexes
 from recipes.times import batch_sizes, in_unit_of_run, parse_time
 from recipes.together import together
 from recipes.trackers import build_trackers
@@ -66,13 +66,13 @@ def build_train_data(config: Training, vocab_size: int) -> DataSpec:
     sizes = batch_sizes(config)
     batch_size = sizes.first // dist.get_world_size()
     to_the_full = sizes.full // sizes.first  # so many of the first batches are one of the last
-    settings = loader.dataset.model_dump(exclude={"streams"})
-    if loader.dataset.streams is not None:
-        settings["streams"] = [Stream(**stream.model_dump()) for stream in loader.dataset.streams.values()]
+    settings = loader.dataset.model_dump(exclude={"streams", "remote", "local", "split"})
+    streams = [WholeShards(**stream.model_dump()) for stream in loader.dataset.by_key().values()]
+    together(lambda: fetch_indexes(streams) if dist.get_local_rank() == 0 else None)
     settings["predownload"] = loader.dataset.predownload or 8 * to_the_full * batch_size  # as Streaming: 8 batches
     with ExitStack() as node:
         together(lambda: node.enter_context(alone_on_this_machine()) if dist.get_local_rank() == 0 else None)
-        dataset = PackedSequences(vocab_size, batch_size=batch_size, **settings)
+        dataset = PackedSequences(vocab_size, streams=streams, batch_size=batch_size, **settings)
     workers: dict[str, Any] = {}
     if loader.num_workers > 0:
         workers = {

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from base.errors import NotThere, UserError
+from base.errors import NotThere, StoreTrouble, UserError
 from base.progress import say
 from model.checkpoint import Checkpoint
 from model.config import GPTConfig
@@ -27,7 +27,8 @@ class Shards:
 class Findings:
     """What was found.
 
-    ``faults`` must be mended; ``missing`` is not there yet, or not to be seen from here; ``warnings`` should be read.
+    ``faults`` must be mended; ``missing`` is not there yet, or not to be seen from here, ``for_now`` of it since the
+    store fails; ``warnings`` should be read.
     """
 
     model: GPTConfig | None = None
@@ -45,6 +46,7 @@ class Findings:
     resume_from: Checkpoint | None = None  # the newest whole one of the run itself, or else the one at load_path
     faults: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    for_now: set[str] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
 
     def take(self, *looks: Callable[[], None]) -> None:
@@ -54,16 +56,20 @@ class Findings:
                 look()
             except NotThere as error:
                 self.missing.append(str(error))
+                if isinstance(error, StoreTrouble):
+                    self.for_now.add(str(error))
             except UserError as error:
                 self.faults.append(str(error))
 
 
 def require_sound(found: Findings, missing_too: bool) -> None:
-    """Raise one UserError with all faults; ``missing_too`` counts what is not there yet as well."""
+    """Raise one UserError with all faults, a StoreTrouble when there are no others; ``missing_too`` counts what is not
+    there yet as well."""
     faults = found.faults + (found.missing if missing_too else [])
     if faults:
         number = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        raise UserError(f"{number} before training\n" + "\n".join(f"  {fault}" for fault in faults), shared=True)
+        kind = StoreTrouble if found.for_now.issuperset(faults) else UserError
+        raise kind(f"{number} before training\n" + "\n".join(f"  {fault}" for fault in faults), shared=True)
 
 
 def tell_warnings(found: Findings) -> None:

@@ -115,8 +115,6 @@ class Dataset(Section):
     num_canonical_nodes: Positive = 1  # fixed, so that the order of samples does not depend on the number of ranks
     predownload: Positive | None = None
     cache_limit: Annotated[int | str, AfterValidator(_bytes)] | None = None  # such as 200gb, of all streams together
-    download_retry: int = 2
-    download_timeout: float = 60
 
     def by_key(self) -> dict[str, Stream]:
         """Every stream, by the key that it stands under; without ``streams`` there is one."""

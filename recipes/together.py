@@ -1,11 +1,11 @@
 """Work that may fail on one rank alone, done so that no other rank is left waiting for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from composer.utils import dist
 
-from base.errors import UserError
+from base.errors import MayPass, UserError
 
 T = TypeVar("T")
 
@@ -18,12 +18,19 @@ def together(work: Callable[[], T]) -> T:
 
     Raises:
         UserError: on every rank, with what was wrong on any of them.
+        MayPass: on every rank, when all that was wrong on any may pass.
     """
     try:
         result, fault = work(), None
     except UserError as error:
-        fault = str(error)
-    faults = dict.fromkeys(one for one in dist.all_gather_object(fault) if one is not None)
+        fault = error
+    faults = [one for one in dist.all_gather_object(fault) if one is not None]
     if faults:
-        raise UserError("\n  ".join(faults), shared=True)
+        raise in_one(faults)
     return result
+
+
+def in_one(faults: Sequence[UserError]) -> UserError:
+    """The faults of all ranks as one: another start may not meet it when it may meet none of them."""
+    kind = MayPass if all(isinstance(fault, MayPass) for fault in faults) else UserError
+    return kind("\n  ".join(dict.fromkeys(str(fault) for fault in faults)), shared=True)

@@ -15,7 +15,6 @@ from composer.core import DataSpec
 from composer.utils import dist
 from streaming import LocalDataset
 from streaming.base.compression import decompress
-from streaming.base.hashing import get_hash
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -24,6 +23,7 @@ from base.errors import UserError
 from eval.callback import reshard
 from model.composer_gpt import collate, token_count
 from recipes.schema import EvalDataset, Training
+from recipes.shard_fetch import INDEX, fetch_whole, is_whole
 from recipes.shard_ids import refuse_wrong_ids
 
 
@@ -106,8 +106,8 @@ def fetch_shards(dataset: EvalDataset, vocab_size: int) -> None:
     folder = Path(dataset.local, dataset.split or "")
     remote = storage.join(dataset.remote, *([dataset.split] if dataset.split else [])) if dataset.remote else None
     if remote is not None:
-        storage.download(storage.join(remote, "index.json"), folder / "index.json")
-    for entry in json.loads((folder / "index.json").read_text(encoding="utf-8"))["shards"]:
+        storage.download(storage.join(remote, INDEX), folder / INDEX)
+    for entry in json.loads((folder / INDEX).read_text(encoding="utf-8"))["shards"]:
         _fetch_shard(entry, folder, remote)
         shard = folder / entry["raw_data"]["basename"]
         refuse_wrong_ids(storage.join(remote or str(folder), shard.name), shard.read_bytes(), entry, vocab_size)
@@ -115,25 +115,19 @@ def fetch_shards(dataset: EvalDataset, vocab_size: int) -> None:
 
 def _fetch_shard(entry: dict[str, Any], folder: Path, remote: str | None) -> None:
     raw, packed = entry["raw_data"], entry["zip_data"]
-    if _is_whole(folder / raw["basename"], raw):
+    place = folder / raw["basename"]
+    if is_whole(place, raw["bytes"], raw["hashes"]):
         return
     if remote is not None:
         file = packed or raw
-        storage.download(storage.join(remote, file["basename"]), folder / file["basename"])
-    if packed is not None and _is_whole(folder / packed["basename"], packed):
+        fetch_whole(storage.join(remote, file["basename"]), folder / file["basename"], file["bytes"], file["hashes"])
+    if packed is not None and is_whole(folder / packed["basename"], packed["bytes"], packed["hashes"]):
         data = decompress(entry["compression"], (folder / packed["basename"]).read_bytes())
-        storage.write_bytes(str(folder / raw["basename"]), data)
+        storage.write_bytes(str(place), data)
         if remote is not None:
             (folder / packed["basename"]).unlink()
-    if not _is_whole(folder / raw["basename"], raw):
+    if not is_whole(place, raw["bytes"], raw["hashes"]):
         raise UserError(
-            f"eval_loader.dataset: {remote or folder}: {(packed or raw)['basename']} is not what index.json says "
+            f"eval_loader.dataset: {remote or folder}: {(packed or raw)['basename']} is not what {INDEX} says "
             "of it; `python -m data_prep … verify` looks at all of them"
         )
-
-
-def _is_whole(path: Path, file: dict[str, Any]) -> bool:
-    if not path.is_file() or path.stat().st_size != file["bytes"]:
-        return False
-    data = path.read_bytes()
-    return all(get_hash(name, data) == value for name, value in file["hashes"].items())

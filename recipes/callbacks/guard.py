@@ -13,7 +13,7 @@ import torch
 from composer import Callback, Logger, State
 from composer.utils import dist
 
-from base.errors import StartAgain, UserError
+from base.errors import MayPass, StartAgain, UserError
 from base.progress import say
 from model.checkpoint import read_manifest
 from recipes.callbacks.clip_grad_norm import ClipGradNorm
@@ -130,7 +130,10 @@ class Guard(Callback):
             raise StartAgain(dist.all_gather_object(together(partial(self._roll_back, told, state)))[0])
         self._tell(told, {f"guard/stopped/{verdict.kind}": 1}, logger)
         together(partial(self._note_stop, batch, verdict, told))
-        raise StartAgain(f"{told}; it goes on from the last checkpoint, and will not be tried a third time")
+        raise MayPass(
+            f"{told}; started again, the run goes on from its last checkpoint, and ends for good should it end here again",
+            shared=True,
+        )
 
     def _tell(self, told: str, metrics: dict[str, float], logger: Logger) -> None:
         logger.log_metrics(metrics)

@@ -23,7 +23,7 @@ from composer.utils import checkpoint, create_interval_scheduler, dist
 from torch.distributed.checkpoint import CheckpointException
 
 from base import storage
-from base.errors import UserError
+from base.errors import MayPass, StoreTrouble, UserError
 from base.progress import say
 from model.checkpoint import (
     TOKENIZER_FILES,
@@ -60,7 +60,7 @@ class SaveCheckpoints(Callback):
         tokenizer: a local folder whose files go into each checkpoint, so that it can be used alone.
         keep: number of whole checkpoints to keep in ``folder``, the newest; -1 keeps all.
         keep_every: tokens; of every so many the first checkpoint is kept, too.
-        timeout: seconds that rank 0 waits for the other ranks' uploads.
+        timeout: seconds in which a file must be up, and that rank 0 waits for those of the other ranks.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class SaveCheckpoints(Callback):
         listed = {}
         for name in mine:
             listed[name] = {"size": (local / name).stat().st_size, "sha256": storage.sha256(local / name)}
-            storage.upload(local / name, storage.join(place, name))
+            self._send(local / name, storage.join(place, name))
             (local / name).unlink()
         with suppress(OSError):  # another rank of this node is not done yet: the last one removes it
             local.rmdir()
@@ -211,12 +211,22 @@ class SaveCheckpoints(Callback):
             self._remove_old()
         return time.monotonic() - start
 
+    def _send(self, file: Path, place: str) -> None:
+        """Training goes on meanwhile, so there is more patience than storage has."""
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                return storage.upload(file, place)
+            except StoreTrouble:
+                if time.monotonic() > deadline:
+                    raise
+
     def _wait_for_parts(self, place: str, ranks: int) -> list[str]:
         parts = [PART.format(rank=rank) for rank in range(ranks)]
         deadline, pause = time.monotonic() + self.timeout, 0.05
         while missing := set(parts) - storage.list_files(place).keys():
             if time.monotonic() > deadline:
-                raise UserError(
+                raise MayPass(
                     f"{place}: ranks {', '.join(sorted(name.split('.')[1] for name in missing))} have not uploaded "
                     f"their files within {self.timeout:.0f} s; the checkpoint is not whole"
                 )

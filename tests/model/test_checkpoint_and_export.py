@@ -8,6 +8,7 @@ import torch.distributed.checkpoint as dcp
 
 from base import storage
 from base.errors import UserError
+from benchmarks.faulty_proxy import faulty_proxy
 from data_prep.tokenizer.training import train, write_tokenizer
 from model.checkpoint import (
     MANIFEST,
@@ -74,6 +75,39 @@ def test_every_damaged_file_is_found_and_named(copied, tmp_path, harm):
         with pytest.raises(DamagedCheckpoint, match=f"/{name}: "):
             fetch(str(copied), tmp_path / "into")
         file.write_bytes(sound)
+
+
+def test_a_file_that_was_altered_on_its_way_is_fetched_again_and_one_that_stays_wrong_is_damaged(
+    checkpoint, tmp_path, s3, monkeypatch
+):
+    """From a store that tells nothing of its objects, so that the manifest alone is left."""
+    for file in checkpoint.iterdir():
+        storage.upload(file, s3.location("fetch", file.name))
+    files = read_manifest(s3.location("fetch"))["files"]
+    fetched, seen = storage.download, set()
+    monkeypatch.setattr(storage, "require_same", lambda *_: None)
+    with faulty_proxy(s3.endpoint, rate=0.0, seed=1, kinds=["wrong"]) as proxy:
+        monkeypatch.setenv("S3_ENDPOINT_URL", proxy.endpoint)
+        monkeypatch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
+        storage._client.cache_clear()
+
+        def download(location: str, path: Path) -> None:
+            proxy.rate = float(location not in seen and not location.endswith(MANIFEST))  # each file once
+            seen.add(location)
+            fetched(location, path)
+
+        monkeypatch.setattr(storage, "download", download)
+        fetch(s3.location("fetch"), tmp_path / "once")
+        assert all(storage.sha256(tmp_path / "once" / name) == entry["sha256"] for name, entry in files.items())
+        assert proxy.counts["wrong"] == len(files)
+
+        monkeypatch.setattr(storage, "download", fetched)
+        proxy.rate = 0.0
+        name = next(iter(files))
+        storage.write_bytes(s3.location("fetch", name), bytes(files[name]["size"]))
+        with pytest.raises(DamagedCheckpoint, match=f"{name}: its sha256"):
+            fetch(s3.location("fetch"), tmp_path / "damaged")
+    storage._client.cache_clear()
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"files": {}, "model": {"d_model": 3}}', "not json"])

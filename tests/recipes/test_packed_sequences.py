@@ -15,6 +15,7 @@ from model.composer_gpt import collate, stack, widen
 from recipes import build
 from recipes.packed_sequences import PackedSequences
 from recipes.schema import Training
+from recipes.shard_fetch import WholeShards, fetch_indexes
 
 LENGTH, SEQUENCES, SHARD_BYTES = 8, 60, 400
 ALL = 1 << 16  # every id that the shards can hold
@@ -43,11 +44,13 @@ def test_samples_and_their_order_are_streamings_own_also_when_shards_come_and_go
     remote = shards(compression)
     room = (remote / "index.json").stat().st_size + 4 * 2 * SHARD_BYTES  # of a packed shard both forms count
     settings = {
-        "remote": str(remote), "batch_size": 2, "shuffle": True, "shuffle_seed": 5, "num_canonical_nodes": 1,
+        "batch_size": 2, "shuffle": True, "shuffle_seed": 5, "num_canonical_nodes": 1,
         "cache_limit": room if limited else None,
     }  # fmt: skip
-    theirs = StreamingDataset(local=str(tmp_path / "theirs"), **settings)
-    ours = PackedSequences(ALL, local=str(tmp_path / "ours"), **settings)
+    theirs = StreamingDataset(remote=str(remote), local=str(tmp_path / "theirs"), **settings)
+    streams = [WholeShards(remote=str(remote), local=str(tmp_path / "ours"))]
+    fetch_indexes(streams)
+    ours = PackedSequences(ALL, streams=streams, **settings)
     assert len(ours.shards) > 5
     for _ in range(2):  # epochs, each with an order of its own
         expected = [int(sample["tokens"][0]) for sample in theirs]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from composer.utils import dist
 
-from base.errors import UserError
+from base.errors import StoreTrouble, UserError
 from model.checkpoint import DamagedCheckpoint
 from recipes import resume
 from recipes.together import together
@@ -26,7 +26,7 @@ def fail() -> None:
 
 
 def test_a_fault_of_another_rank_is_raised_on_this_one(second_of_two_ranks):
-    second_of_two_ranks.append("no credentials on that node")
+    second_of_two_ranks.append(UserError("no credentials on that node"))
     with pytest.raises(UserError, match="no credentials on that node") as error:
         together(lambda: None)
     assert error.value.shared
@@ -37,6 +37,19 @@ def test_a_fault_of_this_rank_is_brought_to_the_gathering_before_it_is_raised(se
     with pytest.raises(UserError, match="no room here"):
         together(fail)
     assert second_of_two_ranks == []
+
+
+def test_only_when_nothing_else_is_wrong_is_the_launch_worth_starting_again(second_of_two_ranks):
+    def trouble() -> None:
+        raise StoreTrouble("SlowDown")
+
+    second_of_two_ranks.append(StoreTrouble("cannot be reached"))
+    with pytest.raises(StoreTrouble, match="cannot be reached\n  SlowDown"):
+        together(trouble)
+    second_of_two_ranks.append(UserError("no room there"))
+    with pytest.raises(UserError, match="no room there\n  SlowDown") as error:
+        together(trouble)
+    assert not isinstance(error.value, StoreTrouble)
 
 
 def test_a_rank_that_cannot_fetch_a_checkpoint_stops_all_and_a_damaged_one_is_passed_over(
