@@ -131,7 +131,7 @@ class Guard(Callback):
         self._tell(told, {f"guard/stopped/{verdict.kind}": 1}, logger)
         together(partial(self._note_stop, batch, verdict, told))
         raise MayPass(
-            f"{told}; started again, the run goes on from its last checkpoint, and ends for good should it end here again",
+            f"{told}; started again, the run goes on from its last checkpoint, and ends for good if it ends here again",
             shared=True,
         )
 

@@ -208,7 +208,7 @@ def test_a_spike_is_gone_back_behind_and_the_batches_between_are_left_out_for_go
 def test_a_run_that_stops_twice_at_the_same_batch_is_the_users_to_mend(new_run):
     run = bad_run(new_run, 12, "nan")
     output = run.train(2, code=1)
-    assert "batch 12: not finite" in output and "ends for good should it end here again" in output
+    assert "batch 12: not finite" in output and "ends for good if it ends here again" in output
     output = run.train(2, code=2)
     assert "resumed at batch 10" in output and "so it has ended before" in output
     assert "callbacks.guard.not_finite=roll_back" in output and "Traceback" not in output
