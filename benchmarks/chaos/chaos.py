@@ -46,11 +46,14 @@ def measure(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--faults", type=float, default=0.05, help="the part of all requests that is spoiled")
     parser.add_argument("--batches", type=int, default=1800)
     parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--folder", help="where to work, and to leave everything; by default nothing is left")
     given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, local_s3(Path(folder) / "s3") as server:
-        os.environ.update(server.environment)
-        storage._client.cache_clear()
-        return Chaos(Path(folder), server, given).measure()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
+        folder = Path(given.folder or temporary).absolute()
+        with local_s3(folder / "s3") as server:
+            os.environ.update(server.environment)
+            storage._client.cache_clear()
+            return Chaos(folder, server, given).measure()
 
 
 class Chaos:

@@ -116,17 +116,18 @@ def kill_at_random(job: Job, number: int, batches: int, seed: int) -> list[Kill]
 
 def _kill(job: Job, kind: str, draw: random.Random) -> Kill:
     launcher, ranks = job.launcher_and_ranks()
-    if kind == "job" or launcher is None or not ranks:
+    whole = kind == "job" or launcher is None or not ranks
+    if whole:
         victims = job.everything()
     elif kind == "launcher":
-        victims = [launcher]
+        victims = [launcher] if launcher is not None else []
     else:
         victims = [draw.choice(ranks)]
     for one in victims:
         with suppress(psutil.NoSuchProcess):
             one.send_signal(signal.SIGKILL)
     kill = Kill(kind, time.monotonic(), *job.last_step())
-    if len(victims) > 1:
+    if whole:
         job.process.wait()
         job.start()
     return kill
