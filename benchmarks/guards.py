@@ -94,7 +94,7 @@ def main(folder: Path, steps: int) -> None:
     guard = EverySecond(Settings(not_finite="skip", loss_spike="skip", gradient_spike="skip"), clip, None)
     trainer = Trainer(
         model=model,
-        train_dataloader=TrainLoader(BatchSizes(8), rows, batch_size=4, sampler=dist.get_sampler(rows)),  # type: ignore[arg-type]
+        train_dataloader=TrainLoader(BatchSizes(8), len(rows), rows, batch_size=4, sampler=dist.get_sampler(rows)),  # type: ignore[arg-type]
         optimizers=torch.optim.AdamW(model.parameters(), lr=1e-4),
         device_train_microbatch_size=2,
         max_duration=f"{2 * steps + 20}ba",

@@ -81,6 +81,7 @@ def build_train_data(config: Training, vocab_size: int) -> DataSpec:
         }
     dataloader = TrainLoader(
         sizes,
+        dataset.epoch_size,
         dataset,
         batch_size=batch_size,
         collate_fn=stack,

@@ -17,7 +17,9 @@ class TrainLoader(StreamingDataLoader):
     """A StreamingDataLoader that joins batches of the size that is due out of the smallest ones.
 
     The dataset deals its sequences out to ranks and workers one after the other, so the same sequences come in the same
-    order, however they are cut. The loader runs ahead of the Trainer, so it counts for itself what it has handed out.
+    order, however they are cut. Where their number does not divide, it gives ranks some of the last ones twice, and so
+    on some numbers of ranks a batch more; that one is left out here (``drop_last``), for epochs must be as long on any.
+    The loader runs ahead of the Trainer, so it counts for itself what it has handed out.
 
     Before each batch the Trainer has all ranks agree whether they have one, and ends the epoch on all of them when one
     has none. So a rank that must not go on ends its loader, at no cost to any batch, and
@@ -25,6 +27,7 @@ class TrainLoader(StreamingDataLoader):
 
     Args:
         sizes: sequences of each batch, over all ranks.
+        samples: sequences of an epoch, over all ranks.
         arguments: StreamingDataLoader's. ``batch_size`` is this rank's part of the smallest batch.
 
     Attributes:
@@ -39,9 +42,9 @@ class TrainLoader(StreamingDataLoader):
         arrived: ``time.perf_counter()`` at its arrival.
     """
 
-    def __init__(self, sizes: BatchSizes, *arguments: Any, **more: Any):
+    def __init__(self, sizes: BatchSizes, samples: int, *arguments: Any, **more: Any):
         super().__init__(*arguments, **more)
-        self.sizes = sizes
+        self.sizes, self.samples = sizes, samples
         self.next_sample = self.epoch_began = 0
         self.leave_out: list[tuple[int, int]] = []
         self.left_out = (0, 0)
@@ -61,7 +64,8 @@ class TrainLoader(StreamingDataLoader):
 
     def __len__(self) -> int:
         """The batches of this epoch, those that are left out included."""
-        return self.sizes.whole_batches(self.epoch_began, super().__len__() * self.sizes.first)
+        samples = self.samples if self.drop_last else super().__len__() * self.sizes.first
+        return self.sizes.whole_batches(self.epoch_began, samples)
 
     def _next_to_train(self, units: Iterator[Any]) -> Any | None:
         self.left_out = (0, 0)
@@ -77,12 +81,13 @@ class TrainLoader(StreamingDataLoader):
         """None at the end of the epoch, which may come within a batch, and at a fault."""
         asked = time.perf_counter()
         size = self.sizes.at(self.next_sample)
+        is_over = self.drop_last and self.next_sample + size > self.epoch_began + self.samples
         try:
-            joined = list(islice(units, size // self.sizes.first))
+            joined = list(units if is_over else islice(units, size // self.sizes.first))
         except UserError as error:
             self.fault = error
             return None
-        if len(joined) * self.sizes.first < size:
+        if is_over or len(joined) * self.sizes.first < size:
             return None
         self.next_sample += size
         self.arrived = time.perf_counter()

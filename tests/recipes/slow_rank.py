@@ -42,7 +42,7 @@ def main(out: str) -> None:
     model = ComposerGPT(GPT(shape), seed=1)
     trainer = Trainer(
         model=model,
-        train_dataloader=TrainLoader(BatchSizes(2), rows, batch_size=1, sampler=dist.get_sampler(rows)),
+        train_dataloader=TrainLoader(BatchSizes(2), 40, rows, batch_size=1, sampler=dist.get_sampler(rows)),
         optimizers=torch.optim.AdamW(model.parameters()),
         max_duration="12ba",
         callbacks=[LoaderWait(4), StepTime(4), ScheduledGC(6)],

@@ -221,7 +221,7 @@ def test_what_is_left_out_up_to_the_end_of_an_epoch_is_counted_there():
     from recipes.train_loader import TrainLoader
 
     loader = TrainLoader(
-        BatchSizes(4, (8,)), [{"input_ids": row} for row in range(20)], batch_size=2,
+        BatchSizes(4, (8,)), 20, [{"input_ids": row} for row in range(20)], batch_size=2,
         collate_fn=lambda rows: {"input_ids": [row["input_ids"] for row in rows]},
     )  # fmt: skip
     loader.leave_out = [(4, 12), (16, 100)]

@@ -51,7 +51,7 @@ def test_a_loader_notes_the_wait_of_each_batch_and_nothing_that_others_did_meanw
             time.sleep(0.05 if index == 2 else 0)
             return {"row": [index]}
 
-    loader = TrainLoader(BatchSizes(1), Rows(), batch_size=1, collate_fn=lambda rows: rows[0])
+    loader = TrainLoader(BatchSizes(1), 4, Rows(), batch_size=1, collate_fn=lambda rows: rows[0])
     waits = []
     for _ in loader:
         waits.append(loader.waited)
