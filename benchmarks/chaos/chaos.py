@@ -102,7 +102,8 @@ class Chaos:
         return time.monotonic() - start
 
     def _train_killed(self, endpoint: str) -> list[Kill]:
-        loop = [sys.executable, "-m", "recipes.launch.run_on_node", "--max-restarts", "1000", "--backoff-seconds", "1"]
+        loop = [sys.executable, "-m", "recipes.launch.run_on_node", "--max-restarts", "1000"]
+        loop += ["--backoff-seconds", "1", "--steady-seconds", "5"]  # these kills come closer together than faults do
         command, log = [*loop, *self._composer(self._yaml("killed"))], self.folder / "killed" / "log"
         staging = self.folder / "killed" / "run" / "staging"
         job = Job(command, self._environment("killed", endpoint), log, self._watched("killed"), staging)
