@@ -161,7 +161,7 @@ def test_a_growing_batch_takes_the_same_sequences_in_the_same_order_and_resumes_
         built.dataset.load_state_dict(
             built.dataset.state_dict(0, True) | {"epoch": epochs_before, "sample_in_epoch": sample}
         )
-        built.trained, built.epoch_began = trained, trained - sample
+        built.next_sample, built.epoch_began = trained, trained - sample
         return built
 
     plain = [np.concatenate(rows(loader(epoch, batch_size_warmup=None, global_train_batch_size=2))) for epoch in (0, 1)]
