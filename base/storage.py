@@ -253,6 +253,25 @@ def delete(location: str) -> None:
     insist(location, lambda store: store.delete_object(**place))
 
 
+def abort_uploads(location: str) -> int:
+    """Drop what killed processes have sent of large files below a folder, which nobody sees and the store keeps.
+
+    Returns how many there were. Nobody may be uploading there.
+    """
+    if not is_remote(location):
+        return 0
+    bucket, prefix = _bucket_and_key(location).values()
+
+    def abort_all(store: Any) -> int:
+        pages = store.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix.rstrip("/") + "/")
+        begun = [upload for page in pages for upload in page.get("Uploads", [])]
+        for upload in begun:
+            store.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+        return len(begun)
+
+    return insist(location, abort_all)
+
+
 def sha256(path: str | Path) -> str:
     """Hex digest of a local file."""
     with open(path, "rb") as file:

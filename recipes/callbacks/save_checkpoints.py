@@ -251,6 +251,12 @@ class SaveCheckpoints(Callback):
                     self.tokens[found.location] = read_manifest(found.location)["token"]
             elif not found.set_aside:
                 delete_checkpoint(found.location)
+        try:
+            storage.abort_uploads(self.folder)
+        except StoreTrouble:
+            raise
+        except UserError as error:  # a right that a run can do without
+            say(f"unfinished uploads of killed runs cannot be looked for: {error}")
 
     def _remove_old(self) -> None:
         by_age = dict(sorted(self.tokens.items(), key=lambda one: one[1]))

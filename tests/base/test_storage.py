@@ -138,3 +138,16 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(tmp_path):
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_what_killed_uploads_have_left_of_large_files_is_dropped_below_the_folder_alone(s3):
+    folder, beside = s3.location("runs", "killed"), s3.location("runs", "killed-too")
+    client = storage._client()
+    for place in (folder, folder, beside):
+        key = storage.join(place, "ep0-ba1", "__0_0.distcp").removeprefix(f"s3://{s3.bucket}/")
+        upload = client.create_multipart_upload(Bucket=s3.bucket, Key=key)["UploadId"]
+        client.upload_part(Bucket=s3.bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"half of it")
+    assert storage.abort_uploads(folder) == 2
+    left = client.list_multipart_uploads(Bucket=s3.bucket, Prefix="runs/").get("Uploads", [])
+    assert [upload["Key"].split("/")[1] for upload in left] == ["killed-too"]
+    assert storage.abort_uploads(folder) == 0 and storage.abort_uploads("/tmp") == 0
