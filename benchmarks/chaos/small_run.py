@@ -10,19 +10,18 @@ from base import storage
 from data_prep.tokenizer.training import train, write_tokenizer
 from eval.sample_questions import write_sample_questions
 
-LENGTH = 64
+LENGTH = 128
 BATCH = 4
-TEXT = "the dose was given to the patient and the dose was low while the pressure rose over the next three days"
 
 
 def write_data(folder: Path, sequences: int) -> int:
     """Tokenizer, questions and packed sequences, all of them different. Returns the size of the vocabulary."""
     from streaming import MDSWriter
 
-    tokenizer = train(iter([[TEXT] * 20]), 300, 2)
+    files = write_sample_questions(str(folder / "qa"), n=60)
+    tokenizer = train(iter([[Path(file).read_text(encoding="utf-8")] for file in files]), 1000, 2)
     (folder / "tokenizer").mkdir(parents=True)
     write_tokenizer(tokenizer, folder / "tokenizer", LENGTH)
-    write_sample_questions(str(folder / "qa"), n=20)
     vocabulary = tokenizer.get_vocab_size()
     columns = {"tokens": f"ndarray:uint16:{LENGTH}"}
     for split, first, number in (("train", 0, sequences), ("val", sequences, 40)):
@@ -66,7 +65,12 @@ def configuration(name: str, folder: Path, data: Path, bucket: str, batches: int
         "callbacks": {
             "guard": {"not_finite": "stop", "gradient_spike": "skip"},
             "watchdog": {"seconds": 90},
-            "score_checkpoints": {"tasks": ["medqa"], "data": str(data / "qa"), "interval": f"{2 * save_interval}ba"},
+            "score_checkpoints": {
+                "tasks": ["medqa"],
+                "data": str(data / "qa"),
+                "interval": f"{2 * save_interval}ba",
+                "limit": 24,
+            },
         },
         "dist_timeout": 120,
         "global_train_batch_size": BATCH,
