@@ -1,6 +1,7 @@
 """A real Ray cluster of three nodes on this machine: the same bytes as one process, with a node killed on the way."""
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -16,6 +17,10 @@ import psutil
 import pytest
 from far_tasks import die, double, double_slowly, fail_strangely, write_late_or_fail
 from made import BOTH, SMALL, YAML, content, prepare
+
+# Nodes listen on every address, and whoever reaches one can run code there: not without the token. Ray reads it once,
+# when it is imported.
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
 
 from base.errors import UserError
 from data_prep.executors import ray_cluster
@@ -115,6 +120,16 @@ def test_tasks_run_on_the_nodes_and_failures_come_back_as_they_are(
             list(executor.map(die, range(1)))
         assert (tmp_path / MARK).exists()
     assert not (tmp_path / MARK).exists()
+
+
+@pytest.mark.slow
+def test_nobody_without_the_token_comes_in(cluster: Cluster) -> None:
+    script = f"import ray; ray.init(address='{cluster.address}', logging_level='ERROR'); print(ray.nodes())"
+    environment = os.environ | {"RAY_AUTH_TOKEN": "another" * 5}
+    result = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode != 0 and "NodeID" not in result.stdout, result.stdout
 
 
 @pytest.mark.slow
