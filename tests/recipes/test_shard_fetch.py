@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from base import object_store, storage
 from base.errors import StoreTrouble, UserError
 from base.local_s3 import LocalS3
+from base.storage import free_bytes
 from benchmarks.faulty_proxy import FaultyProxy, faulty_proxy
 from recipes.packed_sequences import NoShard, NoShardForNow, PackedSequences
 from recipes.shard_fetch import WholeShards, fetch_indexes, fetch_whole
@@ -75,6 +76,21 @@ def test_a_shard_that_stays_wrong_is_named_and_never_in_the_cache(tmp_path, work
     wrong.unlink()
     with pytest.raises(NoShard, match=f"{wrong}: no such file"):
         samples(str(tmp_path / "remote"), tmp_path / "another", workers)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_full_disk_below_the_cache_is_told_and_leaves_no_part_of_a_shard(tmp_path, small_disk, workers):
+    write(tmp_path / "remote" / "train")
+    disk = small_disk("40k")
+    cache = disk / "cache"
+    shutil.copytree(tmp_path / "remote" / "train", cache / "train", ignore=lambda _, names: names[:-2])
+    (disk / "filler").write_bytes(bytes(free_bytes(disk) - 4096))
+    with pytest.raises(NoShard, match=f"{cache}/train/shard.*No space left on device") as error:
+        samples(str(tmp_path / "remote"), cache, workers)
+    assert not isinstance(error.value, StoreTrouble)
+    for file in (cache / "train").iterdir():
+        if file.name.startswith("shard"):
+            assert file.read_bytes() == (tmp_path / "remote" / "train" / file.name).read_bytes()
 
 
 def test_a_shard_that_was_altered_on_its_way_is_fetched_again(s3, proxy, monkeypatch, tmp_path):

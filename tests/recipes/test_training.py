@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from base.storage import free_bytes
-from model.checkpoint import list_checkpoints
+from model.checkpoint import fetch, list_checkpoints
 from recipes.metrics import series
 from recipes.report import NORM
 
@@ -91,6 +91,27 @@ def test_a_full_disk_during_a_save_is_one_clear_error_and_leaves_no_checkpoint(n
     assert "staging/ep0-ba5: cannot write the checkpoint: rank" in output
     assert "Traceback" not in output
     assert list_checkpoints(str(run.checkpoints)) == []
+
+
+def test_a_folder_of_checkpoints_that_is_full_is_one_clear_error_and_the_last_whole_one_is_intact(new_run, small_disk):
+    disk = small_disk("4m")
+    run = new_run("full", save_folder=f"{disk}/checkpoints", max_duration="60ba", save_num_checkpoints_to_keep=2)
+    process = run.start(2)
+    while not list_checkpoints(f"{disk}/checkpoints") or not list_checkpoints(f"{disk}/checkpoints")[0].whole:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, output
+    assert re.search(r"checkpoints/ep\d-ba\d+/\S+: cannot be written: No space left on device", output)
+    assert "Traceback" not in output
+    (disk / "filler").unlink()
+    whole = [found for found in list_checkpoints(f"{disk}/checkpoints") if found.whole]
+    for found in whole:
+        fetch(found.location, run.folder / "fetched")
+    assert whole and f"resumed at batch {whole[-1].batch}" in run.train(2)
 
 
 def test_a_disk_that_is_too_small_from_the_beginning_ends_the_run_there_on_all_ranks(new_run, small_disk):
