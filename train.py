@@ -8,9 +8,11 @@ from recipes.findings import require_sound, tell_warnings
 from recipes.preflight import nodes_from_environment, preflight, world_size_from_environment
 from recipes.run_sheet import run_sheet
 from recipes.schema import Training
+from recipes.signals import end_with_launcher
 
 
 def main() -> None:
+    end_with_launcher()  # before all that takes long: it is told of what comes later alone
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("yaml", help="the run's configuration, such as yamls/biomedlm.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to it, such as optimizer.lr=4e-4")

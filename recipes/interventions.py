@@ -48,8 +48,11 @@ class Interventions:
         return [(one.from_sample, one.to_sample) for one in self.left_out]
 
     def leave_out(self, batch: int) -> bool:
-        """Whether a checkpoint after so many batches is one of those that were gone back behind."""
-        return any(one.from_batch < batch <= one.to_batch for one in self.left_out)
+        """Whether a checkpoint after so many batches is one of those that were gone back behind.
+
+        One at ``to_batch`` is not: before the guard none was written there, afterwards at the end of an epoch.
+        """
+        return any(one.from_batch < batch < one.to_batch for one in self.left_out)
 
 
 def read_interventions(save_folder: str | None) -> Interventions:

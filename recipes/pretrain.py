@@ -30,7 +30,7 @@ from recipes.resume import (
 from recipes.same_run import trained_with
 from recipes.schema import Training
 from recipes.shard_cache import claim_caches
-from recipes.signals import EndRequest, end_with_launcher
+from recipes.signals import EndRequest
 from recipes.this_machine import troubles
 from recipes.together import together
 from recipes.trackers import settings
@@ -52,7 +52,6 @@ def pretrain(config: Training, found: Findings) -> None:
     assert found.model is not None
     start_times, request = StartTimes(), EndRequest()
     start_times.end_of("imports")
-    end_with_launcher()
     _require_gpu_where_needed(config)
     device = get_device(None)
     dist.initialize_dist(device, timeout=config.dist_timeout)

@@ -89,10 +89,11 @@ class TrainLoader(StreamingDataLoader):
             return None
         if is_over or len(joined) * self.sizes.first < size:
             return None
-        self.next_sample += size
+        whole = joined[0] if len(joined) == 1 else {key: np.concatenate([u[key] for u in joined]) for key in joined[0]}
+        self.next_sample += samples_of(whole)  # without drop_last the epoch's last one may be smaller
         self.arrived = time.perf_counter()
         self.waited = self.arrived - asked
-        return joined[0] if len(joined) == 1 else {key: np.concatenate([u[key] for u in joined]) for key in joined[0]}
+        return whole
 
 
 def samples_of(batch: Any) -> int:

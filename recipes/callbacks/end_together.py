@@ -1,5 +1,7 @@
 """What ends a run early, on all ranks at the same batch: a fault in the data, or somebody who asks."""
 
+from contextlib import suppress
+
 from composer import Callback, Logger, State
 from composer.utils import dist
 
@@ -33,7 +35,13 @@ class EndTogether(Callback):
             if state.dataloader.fault is not None:
                 raise state.dataloader.fault
 
-        together(tell)
+        try:
+            together(tell)
+        except UserError:
+            if self.checkpoints is not None:
+                with suppress(UserError):  # that fault was the first
+                    self.checkpoints.finish_upload()
+            raise
         assert state.max_duration is not None and state.previous_timestamp is not None
         if state.previous_timestamp >= state.max_duration or not any(dist.all_gather_object(self.request.asked)):
             return

@@ -39,8 +39,9 @@ class Verdict:
 class Guard(Callback):
     """Stops, skips a step, or goes back and leaves batches out, when a step's loss or gradient norm is not sound.
 
-    Judged are the mean loss over all ranks and the norm of the whole gradient: one number each, the same on every rank,
-    so that all decide alike. It costs one small all-reduce and one wait for the device a step.
+    Judged are the means over all ranks of the loss and of the norm of the whole gradient: the same two numbers on every
+    rank, to the last bit, so that all decide alike. (Of the norm that is no matter of course: under HYBRID_SHARD each
+    copy of the model adds it up by itself.) It costs one small all-reduce and one wait for the device a step.
 
     *Not finite*: either is NaN or infinite. *Spike*: it lies more than ``deviations`` standard deviations above the
     mean of the last ``window`` sound steps (OLMo's rule for skipping a step). A step that is skipped leaves weights and
@@ -84,10 +85,10 @@ class Guard(Callback):
 
     def after_train_batch(self, state: State, logger: Logger) -> None:
         assert self.loss is not None and self.clip.norm is not None
-        mean = self.loss / self.rows
+        means = torch.stack([self.loss.reshape(()) / self.rows, self.clip.norm.reshape(())]) / dist.get_world_size()
         self.loss, self.rows = None, 0
-        dist.all_reduce(mean)
-        loss, norm = torch.stack([mean.reshape(()) / dist.get_world_size(), self.clip.norm.reshape(())]).tolist()
+        dist.all_reduce(means)
+        loss, norm = means.tolist()
         verdict = next(self._verdicts(loss, norm), None)
         if verdict is None:
             self.losses.append(loss)
@@ -117,7 +118,8 @@ class Guard(Callback):
     def _act(self, verdict: Verdict, state: State, logger: Logger) -> None:
         batch = state.timestamp.batch.value
         told = f"batch {batch}: {verdict.kind.replace('_', ' ')}: {verdict.told}"
-        if verdict.policy == "skip" or (verdict.policy == "roll_back" and _is_last(state)):
+        policy = "skip" if verdict.policy == "roll_back" and _is_last(state) else verdict.policy
+        if policy == "skip":
             self.skipped = [one for one in self.skipped if one > batch - self.settings.window] + [batch]
             if len(self.skipped) <= self.settings.most_skips:
                 for parameter in state.model.parameters():
@@ -125,7 +127,7 @@ class Guard(Callback):
                 self._tell(f"{told}; the step is skipped", {f"guard/skipped/{verdict.kind}": 1}, logger)
                 return
             told += f"; {len(self.skipped)} of the last {self.settings.window} steps would be skipped"
-        if verdict.policy == "roll_back":
+        if policy == "roll_back":
             self._tell(told, {f"guard/rolled_back/{verdict.kind}": 1}, logger)
             raise StartAgain(dist.all_gather_object(together(partial(self._roll_back, told, state)))[0])
         self._tell(told, {f"guard/stopped/{verdict.kind}": 1}, logger)
@@ -144,6 +146,7 @@ class Guard(Callback):
         """Raises UserError where the run has been stopped here before: another start would end here as well."""
         if self.checkpoints is None:
             raise UserError(f"{told}; without save_folder there is nothing to go on from")
+        self.checkpoints.wait_for_upload()
         if dist.get_global_rank() != 0:
             return
         record = read_interventions(self.checkpoints.folder)

@@ -19,7 +19,7 @@ class PlaceInData(Callback):
         self._tell(state)
 
     def after_dataloader(self, state: State, logger: Logger) -> None:
-        batches, samples, tokens = _left_out(state)
+        batches, samples, tokens = _take_left_out(state)
         if batches:
             now = state.timestamp
             state.timestamp = now.copy(
@@ -38,7 +38,7 @@ class PlaceInData(Callback):
             logger.log_metrics({"trainer/global_train_batch_size": samples_of(state.batch)})
 
     def epoch_end(self, state: State, logger: Logger) -> None:
-        batches, samples, tokens = _left_out(state)  # its last ones: no batch came after them
+        batches, samples, tokens = _take_left_out(state)  # its last ones: no batch came after them
         if batches:
             now = state.timestamp
             state.timestamp = now.copy(batch=now.batch + batches, sample=now.sample + samples, token=now.token + tokens)
@@ -56,6 +56,8 @@ def _loader(state: State) -> TrainLoader:
     return state.dataloader
 
 
-def _left_out(state: State) -> tuple[int, int, int]:
-    batches, samples = _loader(state).left_out
+def _take_left_out(state: State) -> tuple[int, int, int]:
+    """Batches, sequences and tokens; once: a run may end with the epoch's last batch, before the loader knows."""
+    loader = _loader(state)
+    (batches, samples), loader.left_out = loader.left_out, (0, 0)
     return batches, samples, samples * state.model.config.max_seq_len

@@ -204,6 +204,7 @@ class SaveCheckpoints(Callback):
         if dist.get_global_rank() == 0:
             parts = self._wait_for_parts(place, manifest["world_size"])
             files = {name: about for each in parts for name, about in json.loads(storage.read_bytes(each)).items()}
+            _require_there(place, files)
             write_manifest(place, {**manifest, "files": files})
             for each in parts:
                 storage.delete(each)
@@ -274,6 +275,14 @@ def _reason_of_the_disk(error: CheckpointException) -> str | None:
         if "inline_container" in str(cause):  # torch's archive writer hides the cause
             return f"rank {rank}: a file came out short, as on a full disk"
     return None
+
+
+def _require_there(place: str, files: dict[str, Any]) -> None:
+    """Another process that has begun in the same folder meanwhile has removed what was not whole yet."""
+    there = storage.list_files(place)
+    gone = [name for name, about in files.items() if there.get(name) != about["size"]]
+    if gone:
+        raise MayPass(f"{place}: {gone[0]} is gone since it was uploaded; does another run save into the same folder?")
 
 
 def _make_folder(folder: Path) -> None:

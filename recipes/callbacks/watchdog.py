@@ -89,39 +89,49 @@ class Watchdog(Callback):
             faulthandler.cancel_dump_traceback_later()
             if self.over.is_set():
                 return
-            file.write(self._standing() + "\n")
-            faulthandler.dump_traceback(file, all_threads=True)
-            file.flush()
-        self._end()
+            try:
+                file.write(self._standing() + "\n")
+                faulthandler.dump_traceback(file, all_threads=True)
+                file.flush()
+            finally:  # a full disk must not keep it from ending
+                self._end()
 
     def _standing(self) -> str:
-        """Where this rank stands: ``SECONDS s since: DOING``, and the innermost frames of its main thread."""
+        """Where this rank stands: ``SEEN DOING``, and the innermost frames of its main thread.
+
+        SEEN is by time.monotonic(), one clock for all processes of a node.
+        """
         frame = sys._current_frames()[threading.main_thread().ident or 0]
         stack = traceback.format_stack(frame)[-FRAMES:]
-        return f"{time.monotonic() - self.seen:.0f} s since: {self.doing}\n" + "".join(stack)
+        return f"{self.seen:.1f} {self.doing}\n" + "".join(stack)
 
     def _end(self) -> None:
-        time.sleep(SPEAK_SECONDS)
-        if dist.get_local_rank() == 0:
-            say(f"watchdog: no step has ended for {self.seconds:g} s (callbacks.watchdog.seconds)\n{self._told()}")
-        else:
-            time.sleep(SPEAK_SECONDS)  # Composer's launcher ends all when one has ended
-        for child in psutil.Process().children(recursive=True):  # a loader worker that hangs would stay
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
-        os._exit(FAILED)
+        try:
+            time.sleep(SPEAK_SECONDS)
+            if dist.get_local_rank() == 0:
+                say(f"watchdog: no step has ended for {self.seconds:g} s (callbacks.watchdog.seconds)\n{self._told()}")
+            else:
+                time.sleep(SPEAK_SECONDS)  # Composer's launcher ends all when one has ended
+            for child in psutil.Process().children(recursive=True):  # a loader worker that hangs would stay
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
+        finally:
+            os._exit(FAILED)
 
     def _told(self) -> str:
         first = dist.get_global_rank()
-        told, waited = [], {}
+        now, told, seen = time.monotonic(), [], {}
         for rank in range(first, first + dist.get_local_world_size()):
             lines = (self.folder / f"rank-{rank}.txt").read_text(encoding="utf-8").splitlines()
             if not lines:
-                told.append(f"rank {rank}: no answer: stopped, or stuck outside Python")
+                told.append(f"rank {rank}: no answer: stopped, stuck outside Python, or seen later than these")
                 continue
-            waited[rank] = int(lines[0].split()[0])
-            told += [f"rank {rank}: {lines[0]}", *(line for line in lines[1 : 2 * FRAMES + 1] if line.startswith(" "))]
-        if len(set(waited.values())) > 1:
-            told.append(f"first to fall silent: rank {max(waited, key=waited.__getitem__)}")
+            when, _, doing = lines[0].partition(" ")
+            seen[rank] = float(when)
+            told.append(f"rank {rank}: {now - seen[rank]:.0f} s since: {doing}")
+            told += [line for line in lines[1 : 2 * FRAMES + 1] if line.startswith(" ")]
+        earliest = sorted(seen, key=seen.__getitem__)
+        if len(earliest) > 1 and seen[earliest[1]] - seen[earliest[0]] > LOOK_SECONDS:  # else they fell silent together
+            told.append(f"first to fall silent: rank {earliest[0]}")
         told.append(f"all stacks of this node: {self.folder}")
         return "\n".join(told)

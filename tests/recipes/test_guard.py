@@ -2,20 +2,27 @@
 
 import json
 import math
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from composer.core import Time, Timestamp
 
 from base.configuration import load_configuration
-from base.errors import UserError
+from base.errors import MayPass, UserError
 from model.checkpoint import list_checkpoints
+from recipes.batch_size import BatchSizes
 from recipes.callbacks.guard import Guard
+from recipes.callbacks.place_in_data import PlaceInData
+from recipes.callbacks.save_checkpoints import SaveCheckpoints
 from recipes.interventions import Interventions, LeftOut, read_interventions, to_go_on_from, write_interventions
 from recipes.schema import Guard as Settings
 from recipes.schema import Training
+from recipes.train_loader import TrainLoader
 
 NAN, INF = math.nan, math.inf
 GUARD = {"window": 8, "deviations": 6.0, "most_skips": 2}
@@ -26,21 +33,24 @@ RUN = {"max_duration": "30ba", "save_interval": "5ba"}
 class Steps:
     """Steps of a guard without a Trainer: of each what it logs, and whether the gradient is still there after it."""
 
-    def __init__(self, **settings: Any):
+    def __init__(self, checkpoints: SaveCheckpoints | None = None, **settings: Any):
         self.parameter = torch.nn.Parameter(torch.zeros(2))
         self.clip: Any = SimpleNamespace(norm=None)
-        self.guard = Guard(Settings(**(GUARD | settings)), self.clip, None)
+        self.guard = Guard(Settings(**(GUARD | settings)), self.clip, checkpoints)
         self.batch = 0
 
-    def take(self, loss: float, norm: float = 1.0) -> tuple[dict[str, float], bool]:
+    def take(self, loss: float, norm: float = 1.0, until: int = 100) -> tuple[dict[str, float], bool]:
+        """One step of a run of ``until`` batches."""
         logged: dict[str, float] = {}
         logger: Any = SimpleNamespace(log_metrics=logged.update)
         self.parameter.grad = torch.ones(2)
         state: Any = SimpleNamespace(
             batch={"input_ids": torch.zeros(2, 4)},
             loss=torch.tensor(loss),
-            model=SimpleNamespace(parameters=lambda: [self.parameter]),
-            timestamp=SimpleNamespace(batch=SimpleNamespace(value=self.batch)),
+            model=SimpleNamespace(parameters=lambda: [self.parameter], config=SimpleNamespace(max_seq_len=4)),
+            timestamp=Timestamp(batch=self.batch, sample=6 * self.batch),
+            dataloader=small_loader(next_sample=6 * (self.batch + 1)),
+            max_duration=Time(until, "ba"),
         )
         for _ in range(3):
             self.guard.after_backward(state, logger)
@@ -92,6 +102,38 @@ def test_too_many_skips_within_a_window_stop_the_run_and_old_ones_are_forgotten(
         steps.take(NAN)
 
 
+def small_loader(next_sample: int = 0, **settings: Any) -> TrainLoader:
+    """Ten sequences in batches of four."""
+    loader = TrainLoader(
+        BatchSizes(4), 10, [{"input_ids": row} for row in range(10)], batch_size=4,
+        collate_fn=lambda rows: {"input_ids": [row["input_ids"] for row in rows]}, **settings,
+    )  # fmt: skip
+    loader.next_sample = next_sample
+    return loader
+
+
+def test_a_stop_waits_until_the_last_checkpoint_is_up(tmp_path):
+    """It is sound; the launcher would end the ranks that still upload when the first has ended."""
+    checkpoints = SaveCheckpoints(str(tmp_path), "5ba", tmp_path / "staging", {}, tmp_path, -1, None, 60)
+    steps, up = Steps(checkpoints), threading.Event()
+    checkpoints.upload = checkpoints.uploader.submit(lambda: (time.sleep(0.3), up.set()) and 0.3)
+    with pytest.raises(MayPass, match="goes on from its last checkpoint"):
+        steps.take(NAN)
+    assert up.is_set()
+    assert [stop.batch for stop in read_interventions(str(tmp_path)).stops] == [0]
+
+
+def test_the_last_step_of_a_run_is_skipped_where_others_are_gone_back_behind_and_stops_it_after_too_many():
+    steps = Steps(not_finite="roll_back")
+    with pytest.raises(UserError, match="nothing to go back to"):
+        steps.take(NAN)
+    steps.batch = 19
+    assert steps.take(NAN, until=20) == ({"guard/skipped/not_finite": 1}, False)
+    steps.batch, steps.guard.skipped = 19, [17, 18]
+    with pytest.raises(UserError, match=r"3 of the last 8 steps would be skipped; without .* nothing to go on from"):
+        steps.take(NAN, until=20)
+
+
 def test_windows_go_on_through_a_manifest_exactly():
     steps, again = Steps(loss_spike="skip"), Steps(loss_spike="skip")
     for number in range(20):
@@ -105,7 +147,7 @@ def test_windows_go_on_through_a_manifest_exactly():
 
 
 def test_checkpoints_that_were_gone_back_behind_are_not_gone_on_from(tmp_path):
-    for batch in (5, 10, 15, 20):
+    for batch in (5, 10, 15, 18, 20):
         (tmp_path / f"ep0-ba{batch}").mkdir()
         (tmp_path / f"ep0-ba{batch}" / "manifest.json").write_text("{}")
     folder = str(tmp_path)
@@ -113,7 +155,7 @@ def test_checkpoints_that_were_gone_back_behind_are_not_gone_on_from(tmp_path):
     record = Interventions([LeftOut(10, 18, 40, 72, "a spike", "2026-11-27")])
     write_interventions(folder, record)
     assert read_interventions(folder) == record
-    assert [one.batch for one in to_go_on_from(folder)] == [5, 10, 20]
+    assert [one.batch for one in to_go_on_from(folder)] == [5, 10, 18, 20]  # at 18: after them
     (tmp_path / "guard.json").write_text('{"left_out": 3}')
     with pytest.raises(UserError, match=r"guard\.json: damaged"):
         to_go_on_from(folder)
@@ -217,9 +259,6 @@ def test_a_run_that_stops_twice_at_the_same_batch_is_the_users_to_mend(new_run):
 
 
 def test_what_is_left_out_up_to_the_end_of_an_epoch_is_counted_there():
-    from recipes.batch_size import BatchSizes
-    from recipes.train_loader import TrainLoader
-
     loader = TrainLoader(
         BatchSizes(4, (8,)), 20, [{"input_ids": row} for row in range(20)], batch_size=2,
         collate_fn=lambda rows: {"input_ids": [row["input_ids"] for row in rows]},
@@ -228,3 +267,25 @@ def test_what_is_left_out_up_to_the_end_of_an_epoch_is_counted_there():
     seen = [(list(batch["input_ids"]), loader.left_out) for batch in loader]
     assert seen == [([0, 1], (0, 0)), ([2, 3], (0, 0)), ([12, 13, 14, 15], (3, 8))]
     assert loader.left_out == (1, 4) and loader.next_sample == 20
+
+
+def test_what_is_left_out_is_counted_once_when_the_run_ends_with_the_last_batch_of_an_epoch():
+    """Composer ends the epoch, too, then, and does not ask the loader for another batch before."""
+    loader: Any = small_loader(drop_last=True)
+    loader.leave_out = [(0, 4)]
+    model = SimpleNamespace(config=SimpleNamespace(max_seq_len=8))
+    state: Any = SimpleNamespace(dataloader=loader, model=model, timestamp=Timestamp())
+    place, logger = PlaceInData(), SimpleNamespace(log_metrics=lambda metrics: None)
+    place.fit_start(state, logger)
+    next(iter(loader))
+    place.after_dataloader(state, logger)
+    state.timestamp = state.timestamp.to_next_batch(samples=4, tokens=32).to_next_epoch()
+    place.epoch_end(state, logger)
+    assert (state.timestamp.batch, state.timestamp.sample, state.timestamp.token) == (2, 8, 64)
+
+
+def test_a_last_batch_that_is_smaller_counts_for_what_it_holds():
+    loader: Any = small_loader(drop_last=False)
+    assert [len(batch["input_ids"]) for batch in loader] == [4, 4, 2] and loader.next_sample == 10
+    loader.next_sample, loader.leave_out = 0, [(8, 10)]
+    assert len(list(loader)) == 2 and loader.left_out == (1, 2)
