@@ -252,7 +252,7 @@ def main() -> None:
     commands.add_parser("list", help="all there are, whole or not").add_argument("folder")
     verify = commands.add_parser("verify", help="fetch every file and compare its hash; nothing is kept")
     verify.add_argument("location", metavar="path", help="a checkpoint, or a folder of them")
-    prune = commands.add_parser("prune", help="delete all but the newest, and one every so many tokens")
+    prune = commands.add_parser("prune", help="delete all but the newest, and one every so many tokens; verify first")
     prune.add_argument("folder")
     prune.add_argument("--keep", type=_at_least_one, required=True, help="so many of the newest")
     prune.add_argument("--every", type=_tokens, help="and the first after every so many, such as 10_000_000_000tok")

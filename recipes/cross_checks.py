@@ -186,6 +186,9 @@ def _guard_has_its_conditions(c: Training) -> Faults:
     for name, policy in policies.items():
         if policy == "roll_back" and not c.autoresume:
             yield f"callbacks.guard.{name}", "roll_back goes on from a checkpoint: it needs save_folder and autoresume"
+    kept = c.save_num_checkpoints_to_keep
+    if guard is not None and "roll_back" in policies.values() and 0 < kept < guard.saves_back:
+        yield "callbacks.guard.saves_back", f"{guard.saves_back}, and save_num_checkpoints_to_keep keeps {kept}"
 
 
 def _hangs_are_told_of(c: Training) -> Faults:

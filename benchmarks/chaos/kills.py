@@ -21,7 +21,7 @@ class Kill:
     """One SIGKILL, or those to all of the job.
 
     Attributes:
-        kind: one of KINDS.
+        kind: one of KINDS; of a start, what of it.
         moment: ``time.monotonic()``.
         steps: how many had begun until then, in all processes of the run.
         batch: that of the last.
@@ -98,9 +98,10 @@ def kill_at_random(job: Job, number: int, batches: int, seed: int) -> list[Kill]
     window = batches // (number + 1)
     kills: list[Kill] = []
     for index in range(number):
-        kind = draw.choice(KINDS)
-        if kind == "start" and index:
+        kind = draw.choice(KINDS if index else KINDS[:-1])
+        if kind == "start":
             time.sleep(draw.uniform(0, START_SECONDS))
+            kind = draw.choice(("start: rank", "start: launcher", "start: job"))
         else:
             _wait_for_batch(job, (index + 1) * window - draw.randrange(window // 2))
             _finish(kills, job)
@@ -116,10 +117,10 @@ def kill_at_random(job: Job, number: int, batches: int, seed: int) -> list[Kill]
 
 def _kill(job: Job, kind: str, draw: random.Random) -> Kill:
     launcher, ranks = job.launcher_and_ranks()
-    whole = kind == "job" or launcher is None or not ranks
+    whole = kind.endswith("job") or launcher is None or not ranks
     if whole:
         victims = job.everything()
-    elif kind == "launcher":
+    elif kind.endswith("launcher"):
         victims = [launcher] if launcher is not None else []
     else:
         victims = [draw.choice(ranks)]

@@ -24,6 +24,7 @@ from recipes.together import together
 from recipes.train_loader import TrainLoader
 
 ENOUGH = 2  # a spike is judged once a window has been filled by half
+STRICTEST_LAST = ("skip", "roll_back", "stop")
 FLAT = 1e-3  # of the mean: a window that varies less is taken to vary so much
 
 
@@ -46,7 +47,8 @@ class Guard(Callback):
     *Not finite*: either is NaN or infinite. *Spike*: it lies more than ``deviations`` standard deviations above the
     mean of the last ``window`` sound steps (OLMo's rule for skipping a step). A step that is skipped leaves weights and
     the optimizer's state as they were, its batch counts as done. The windows are kept in checkpoints: a run that goes
-    on decides as it would have.
+    on decides as it would have. Of two kinds at once the stricter policy counts. (A save before the first step that was
+    taken has torch make the optimizer's state, and count a step of it.)
 
     Logged, at the batch: ``guard/skipped/KIND``; ``guard/stopped/KIND``; ``guard/rolled_back/KIND``.
 
@@ -89,7 +91,7 @@ class Guard(Callback):
         self.loss, self.rows = None, 0
         dist.all_reduce(means)
         loss, norm = means.tolist()
-        verdict = next(self._verdicts(loss, norm), None)
+        verdict = max(self._verdicts(loss, norm), key=lambda one: STRICTEST_LAST.index(one.policy), default=None)
         if verdict is None:
             self.losses.append(loss)
             self.norms.append(norm)

@@ -8,7 +8,9 @@ from recipes.train_loader import TrainLoader, samples_of
 class PlaceInData(Callback):
     """Tells the loader where the run begins or goes on, and counts the batches that it has left out as done.
 
-    So the schedule, the intervals and the place that a checkpoint holds are those of a run that has trained them.
+    So the schedule and the place that a checkpoint holds are those of a run that has trained them. A save or an
+    evaluation that was due within them does not happen, and the first batch after them has the rate of the one before:
+    Composer steps its schedulers before it counts.
     Where batches grow, ``trainer/global_train_batch_size`` is logged.
     """
 

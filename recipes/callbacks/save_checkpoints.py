@@ -60,7 +60,7 @@ class SaveCheckpoints(Callback):
         tokenizer: a local folder whose files go into each checkpoint, so that it can be used alone.
         keep: number of whole checkpoints to keep in ``folder``, the newest; -1 keeps all.
         keep_every: tokens; of every so many the first checkpoint is kept, too.
-        timeout: seconds in which a file must be up, and that rank 0 waits for those of the other ranks.
+        timeout: seconds in which a checkpoint must be up, those of the other ranks included.
     """
 
     def __init__(
@@ -192,17 +192,18 @@ class SaveCheckpoints(Callback):
     def _upload(self, local: Path, place: str, mine: list[str], manifest: dict[str, Any]) -> float:
         """In the uploading thread: this rank's files and their list; on rank 0, then, the manifest."""
         start = time.monotonic()
+        deadline = start + self.timeout
         listed = {}
         for name in mine:
             listed[name] = {"size": (local / name).stat().st_size, "sha256": storage.sha256(local / name)}
-            self._send(local / name, storage.join(place, name))
+            _send(local / name, storage.join(place, name), deadline)
             (local / name).unlink()
         with suppress(OSError):  # another rank of this node is not done yet: the last one removes it
             local.rmdir()
         part = PART.format(rank=dist.get_global_rank())
         storage.write_bytes(storage.join(place, part), json.dumps(listed).encode())
         if dist.get_global_rank() == 0:
-            parts = self._wait_for_parts(place, manifest["world_size"])
+            parts = self._wait_for_parts(place, manifest["world_size"], deadline)
             files = {name: about for each in parts for name, about in json.loads(storage.read_bytes(each)).items()}
             _require_there(place, files)
             write_manifest(place, {**manifest, "files": files})
@@ -212,19 +213,8 @@ class SaveCheckpoints(Callback):
             self._remove_old()
         return time.monotonic() - start
 
-    def _send(self, file: Path, place: str) -> None:
-        """Training goes on meanwhile, so there is more patience than storage has."""
-        deadline = time.monotonic() + self.timeout
-        while True:
-            try:
-                return storage.upload(file, place)
-            except StoreTrouble:
-                if time.monotonic() > deadline:
-                    raise
-
-    def _wait_for_parts(self, place: str, ranks: int) -> list[str]:
-        parts = [PART.format(rank=rank) for rank in range(ranks)]
-        deadline, pause = time.monotonic() + self.timeout, 0.05
+    def _wait_for_parts(self, place: str, ranks: int, deadline: float) -> list[str]:
+        parts, pause = [PART.format(rank=rank) for rank in range(ranks)], 0.05
         while missing := set(parts) - storage.list_files(place).keys():
             if time.monotonic() > deadline:
                 raise MayPass(
@@ -264,6 +254,16 @@ class SaveCheckpoints(Callback):
         for place in superfluous(by_age, self.keep, self.keep_every):
             delete_checkpoint(place)
             del self.tokens[place]
+
+
+def _send(file: Path, place: str, deadline: float) -> None:
+    """Training goes on meanwhile, so there is more patience than storage has."""
+    while True:
+        try:
+            return storage.upload(file, place)
+        except StoreTrouble:
+            if time.monotonic() > deadline:
+                raise
 
 
 def _reason_of_the_disk(error: CheckpointException) -> str | None:

@@ -16,6 +16,8 @@ from composer.utils import dist
 
 from base.errors import FAILED
 from base.progress import say
+from base.storage import disk_error
+from recipes.together import together
 
 LOOK_SECONDS = 1.0
 SPEAK_SECONDS = 5.0  # in which the ranks of a node write down their stacks; then its first one tells of them
@@ -45,14 +47,18 @@ class Watchdog(Callback):
         self.over = threading.Event()
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        if dist.get_local_rank() == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for old in self.folder.glob("rank-*.txt"):
-                old.unlink()
-        dist.barrier()
+        together(lambda: self._empty_folder() if dist.get_local_rank() == 0 else None)
         state.model.register_forward_pre_hook(self._forward)
         self._sign(f"before batch {state.timestamp.batch.value}")
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def _empty_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for old in self.folder.glob("rank-*.txt"):
+                old.unlink()
+        except OSError as error:
+            raise disk_error(self.folder, error) from error
 
     def before_dataloader(self, state: State, logger: Logger) -> None:
         self.doing = f"waiting for batch {state.timestamp.batch.value}, or for other ranks to have it"

@@ -90,6 +90,15 @@ def test_a_guard_that_is_not_asked_for_does_nothing():
     assert steps.take(1000.0, 1000.0) == ({}, True)
 
 
+def test_of_two_kinds_of_spike_at_once_the_stricter_policy_counts():
+    steps = Steps(loss_spike="skip", gradient_spike="stop")
+    for _ in range(8):
+        steps.take(2.0, 1.0)
+    assert steps.take(9.0, 1.0) == ({"guard/skipped/loss_spike": 1}, False)
+    with pytest.raises(UserError, match="gradient spike"):
+        steps.take(9.0, 9.0)
+
+
 def test_too_many_skips_within_a_window_stop_the_run_and_old_ones_are_forgotten():
     steps = Steps(not_finite="skip")
     for _ in range(3):
@@ -162,10 +171,13 @@ def test_checkpoints_that_were_gone_back_behind_are_not_gone_on_from(tmp_path):
 
 
 def test_a_guard_has_its_conditions(new_run):
-    run = new_run("conditions", callbacks={"guard": {"loss_spike": "roll_back"}}, algorithms={}, autoresume=False)
+    guard = {"loss_spike": "roll_back", "saves_back": 3}
+    run = new_run("conditions", callbacks={"guard": guard}, algorithms={}, autoresume=False,
+                  save_num_checkpoints_to_keep=2)  # fmt: skip
     with pytest.raises(UserError) as refused:
         load_configuration(str(run.folder / "run.yaml"), [], Training)
     assert "callbacks.guard: needs algorithms.gradient_clipping" in str(refused.value)
+    assert "callbacks.guard.saves_back: 3, and save_num_checkpoints_to_keep keeps 2" in str(refused.value)
     assert "callbacks.guard.loss_spike: roll_back goes on from a checkpoint" in str(refused.value)
 
 
