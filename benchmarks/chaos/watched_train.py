@@ -3,7 +3,8 @@
     WATCHED=FOLDER [BAD_BATCH=22 BAD_BY=nan] composer benchmarks/chaos/watched_train.py YAML [key=value …]
 
 ``FOLDER/rank-N.jsonl`` gets a line before each step: ``batch``, ``time`` (monotonic seconds) and ``rows``, the hash of
-each sequence. In batch ``BAD_BATCH``, counted from 0, the last rank's loss is multiplied by ``BAD_BY``.
+each sequence. In batch ``BAD_BATCH``, counted from 0, the last rank's loss is multiplied by ``BAD_BY``; where that is
+``memory``, there is none for it.
 """
 
 import hashlib
@@ -55,6 +56,8 @@ def main() -> None:
         loss = forward(model, batch)
         last_rank = dist.get_global_rank() == dist.get_world_size() - 1
         if model.training and last_rank and watch[0].batch == int(os.environ.get("BAD_BATCH", "-1")):
+            if os.environ["BAD_BY"] == "memory":
+                raise torch.OutOfMemoryError("there is no room for it")
             loss = loss * float(os.environ["BAD_BY"])
         return loss
 

@@ -83,6 +83,16 @@ def test_a_run_without_a_place_for_checkpoints_says_that_nothing_is_kept(new_run
     assert "without save_folder nothing is kept" in output
 
 
+@pytest.mark.parametrize(("batch", "code"), [(0, 2), (3, 1)])
+def test_a_first_step_that_does_not_fit_into_memory_is_the_users_to_mend_and_a_later_one_may_pass(new_run, batch, code):
+    run = new_run("memory", **LONG)
+    run.script = "benchmarks/chaos/watched_train.py"
+    run.environment = {"WATCHED": str(run.folder / "watched"), "BAD_BATCH": str(batch), "BAD_BY": "memory"}
+    output = run.train(1, code=code)
+    assert ("take a smaller device_train_microbatch_size than 2" in output) == (code == 2)
+    assert ("Traceback" in output) == (code == 1)
+
+
 def test_what_a_start_took_is_logged_by_its_parts(whole_run):
     first = whole_run.metrics()[1]
     parts = {name.removeprefix("start/"): value for name, value in first.items() if name.startswith("start/")}
