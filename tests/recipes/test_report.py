@@ -68,6 +68,19 @@ def test_what_was_not_logged_has_no_chart(tmp_path):
     assert "Configuration" not in page
 
 
+def test_what_guards_have_done_is_told_and_a_loss_that_is_no_number_breaks_no_chart(tmp_path):
+    write_metrics(tmp_path)
+    write_run_report(tmp_path / "report.html", tmp_path)
+    assert "<h2>What guards have done</h2>\n<p>Nothing.</p>" in (tmp_path / "report.html").read_text()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"batch": 4, "token": 256, "seconds": 1, "loss/train/total": NaN, "guard/skipped/not_finite": 1}\n')
+        file.write('{"batch": 7, "token": 448, "seconds": 1, "guard/batches_left_out": 12}\n')
+    write_run_report(tmp_path / "report.html", tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "<li>batch 4: skipped: not finite" in page and "<li>batch 7: batches left out, 12" in page
+    assert page.count("<figure>") == 1 and "Nothing." not in page
+
+
 def test_a_run_of_very_many_batches_has_a_page_of_an_ordinary_size(tmp_path):
     write_metrics(tmp_path, batches=2 * MOST_POINTS, **{"l2_norm/grad/global": 1.0})
     write_run_report(tmp_path / "report.html", tmp_path)

@@ -33,6 +33,9 @@ def test_a_killed_run_resumes_bit_for_bit_within_an_epoch_and_at_its_end(new_run
     assert [found.batch for found in list_checkpoints(str(whole.checkpoints))] == [16, 20]  # kept: the newest two
     assert {path.name for path in whole.checkpoints.iterdir()} == {"config.yaml", "ep1-ba16", "ep1-ba20"}
     assert list((whole.folder / "run" / "staging").iterdir()) == []
+    waited = series(whole.metrics(), "checkpoint/seconds_waited")
+    assert waited[0] == [4, 8, 12, 16, 20] and all(seconds > 0 for seconds in waited[1])
+    assert series(whole.metrics(), "checkpoint/seconds_uploading")[0] == [8, 12, 16, 20]  # of the one before
     manifest = json.loads((whole.checkpoints / "ep1-ba20" / "manifest.json").read_text())
     assert {"__0_0.distcp", "__1_0.distcp", ".metadata", "tokenizer.json"} <= set(manifest["files"])
 
@@ -45,6 +48,14 @@ def test_a_checkpoint_between_two_epochs_is_gone_on_from_in_the_second(new_run):
     (run.checkpoints / "ep1-ba20" / "manifest.json").unlink()
     assert "resumed at batch 12" in run.train(2)
     assert run.losses() == losses
+
+
+def test_saves_by_time_come_by_the_clock_of_training_and_at_the_end(new_run):
+    run = new_run("seconds", save_interval="1sec", max_duration="80ba")
+    run.train(2)
+    batches = [found.batch for found in list_checkpoints(str(run.checkpoints)) if found.whole]
+    assert batches[-1] == 80 and 2 <= len(batches) < 40
+    assert not any(found.set_aside for found in list_checkpoints(str(run.checkpoints)))
 
 
 def test_one_rank_and_two_ranks_give_the_same_losses_and_a_damaged_checkpoint_is_left_out(new_run):
