@@ -189,7 +189,8 @@ def build_callbacks(
     if config.eval_loader is not None:
         callbacks.append(ReshardAfterValidation())
     if wanted.watchdog is not None:
-        callbacks.append(Watchdog(wanted.watchdog.seconds, Path(config.run_folder) / "stacks"))
+        seconds = wanted.watchdog.seconds or 0.8 * config.dist_timeout
+        callbacks.append(Watchdog(seconds, Path(config.run_folder) / "stacks"))
     if wanted.score_checkpoints is not None:
         callbacks.append(
             ScoreCheckpoints(

@@ -193,10 +193,11 @@ def _guard_has_its_conditions(c: Training) -> Faults:
 
 def _hangs_are_told_of(c: Training) -> Faults:
     watchdog = c.callbacks.watchdog
-    if watchdog is not None and not c.dist_timeout / 2 < watchdog.seconds < c.dist_timeout:
+    seconds = watchdog.seconds if watchdog is not None else None
+    if seconds is not None and not c.dist_timeout / 2 < seconds < c.dist_timeout:
         yield (
             "callbacks.watchdog.seconds",
-            f"{watchdog.seconds:g} must lie between half of dist_timeout {c.dist_timeout} (an upload may take so long) "
+            f"{seconds:g} must lie between half of dist_timeout {c.dist_timeout} (an upload may take so long) "
             "and the whole, at which torch ends the run without a word on where it hangs",
         )
 

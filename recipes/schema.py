@@ -309,7 +309,7 @@ class Guard(Section):
 class Watchdog(Section):
     """Ends a run that hangs, with every rank's stack; see recipes.callbacks.watchdog."""
 
-    seconds: Annotated[float, Field(gt=0)] = 480
+    seconds: Annotated[float, Field(gt=0)] | None = None  # None: four fifths of dist_timeout
 
 
 class Callbacks(Section):
