@@ -1,6 +1,5 @@
 """A real S3 server (SeaweedFS) on loopback, for the quickstart and the tests. On a cluster there is AWS instead."""
 
-import ctypes
 import fcntl
 import json
 import os
@@ -14,14 +13,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from base.errors import UserError, run_command
+from base.parent import signal_at_death_of_parent
 
 SERVICES = ("master", "volume", "filer", "s3", "admin")
 START_SECONDS = 60
-PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -141,16 +141,11 @@ def _start(folder: Path, bucket: str, ports: list[int]) -> subprocess.Popen[byte
         *(f"-{name}.port.grpc={ports[2 * index + 1]}" for index, name in enumerate(SERVICES)),
     ]  # fmt: skip
     # The socket's path is relative to the folder that the server runs in: a whole path may have 107 characters at most.
-    libc = ctypes.CDLL(None)
-
-    def end_with_parent() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_"))}
     with open(folder / "server.log", "wb") as log:
         return subprocess.Popen(  # its own session: Ctrl-C at the terminal reaches us first, and we stop it last
             command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=inherited,
-            start_new_session=True, preexec_fn=end_with_parent,
+            start_new_session=True, preexec_fn=partial(signal_at_death_of_parent, signal.SIGKILL),
         )  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """Being asked to end: SIGTERM from a scheduler, SIGUSR1 from Slurm or ``recipes.launch.run_on_node``."""
 
-import ctypes
 import os
 import signal
 import threading
@@ -10,9 +9,9 @@ from contextlib import contextmanager
 
 import psutil
 
+from base.parent import signal_at_death_of_parent
 from base.progress import say
 
-PR_SET_PDEATHSIG = 1
 ONE_REQUEST = 2.0  # seconds
 ASKING = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -88,7 +87,7 @@ def end_with_launcher() -> None:
     Before the run listens, and so has anything to save, the signal ends the process.
     """
     if "LOCAL_RANK" in os.environ:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
+        signal_at_death_of_parent(signal.SIGUSR1)
 
 
 def _heed(number: int, frame: object) -> None:

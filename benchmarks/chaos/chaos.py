@@ -116,7 +116,7 @@ class Chaos:
         return kills
 
     def _compared(self) -> dict[str, Any]:
-        whole, killed = (_trained(self._watched(name)) for name in ("whole", "killed"))
+        whole, killed = (trained(self._watched(name)) for name in ("whole", "killed"))
         due = [row for rows in whole.values() for row in rows]
         seen = Counter(row for batch, rows in killed.items() for row in rows)
         losses = [
@@ -186,7 +186,7 @@ class Chaos:
         return os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | ours
 
 
-def _trained(watched: Path) -> dict[int, list[str]]:
+def trained(watched: Path) -> dict[int, list[str]]:
     """Of each batch its sequences over all ranks, in the process that trained it last."""
     batches: dict[int, dict[str, list[str]]] = {}
     for file in sorted(watched.glob("rank-*.jsonl")):

@@ -1,6 +1,5 @@
 """Processes on this machine."""
 
-import ctypes
 import gc
 import multiprocessing
 import os
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from base.errors import UserError
+from base.parent import signal_at_death_of_parent
 from data_prep.executors.attempt import Outcome, attempt
 
 T = TypeVar("T")
 R = TypeVar("R")
-PR_SET_PDEATHSIG = 1
 AHEAD = 4  # tasks given out for each worker, so that none waits for the next
 # New lists, dicts and the like before Python looks for cycles among them; tasks make next to none. With 700,
 # as Python has it, it goes through the 300,000 objects of the libraries too, a tenth of a second each time.
@@ -143,7 +142,7 @@ def _interrupts_held() -> Iterator[None]:
 
 def _start_worker() -> None:
     # A worker must not outlive a parent that was killed: it would go on writing beside the next run.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal_at_death_of_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends the pool
     prepare_for_tasks()
     util.Finalize(None, _leave, exitpriority=-1)  # after what multiprocessing itself has to do

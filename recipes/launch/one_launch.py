@@ -4,7 +4,6 @@ Composer's launcher by itself dies of SIGTERM and SIGUSR1 and leaves its ranks b
 the ranks are asked instead; and what outlives the launcher, killed as it may be, is waited for.
 """
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -14,11 +13,11 @@ from types import FrameType
 
 import psutil
 
+from base.parent import LIBC, signal_at_death_of_parent
 from base.progress import say
 
 STOP_SECONDS = 60  # Composer's launcher kills ranks that do not end within 30 seconds
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-LIBC = ctypes.CDLL(None)
+PR_SET_CHILD_SUBREAPER = 36
 
 
 class Signals:
@@ -71,7 +70,7 @@ def _become_launcher() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell has a job in the background ignore it
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+    signal_at_death_of_parent(signal.SIGINT)
 
 
 def _ask_ranks(launcher: int) -> int:

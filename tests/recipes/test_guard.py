@@ -14,6 +14,7 @@ from composer.core import Time, Timestamp
 
 from base.configuration import load_configuration
 from base.errors import MayPass, UserError
+from benchmarks.chaos.chaos import trained
 from model.checkpoint import list_checkpoints
 from recipes.batch_size import BatchSizes
 from recipes.callbacks.guard import Guard
@@ -181,16 +182,6 @@ def test_a_guard_has_its_conditions(new_run):
     assert "callbacks.guard.loss_spike: roll_back goes on from a checkpoint" in str(refused.value)
 
 
-def rows(folder: Path) -> dict[int, list[str]]:
-    """Of each batch the sequences over all ranks, as they were last trained."""
-    batches: dict[int, dict[str, list[str]]] = {}
-    for file in sorted(folder.glob("rank-*.jsonl")):
-        for line in file.read_text().splitlines():
-            entry = json.loads(line)
-            batches.setdefault(entry["batch"], {})[file.name] = entry["rows"]
-    return {batch: [row for rank in by_rank.values() for row in rank] for batch, by_rank in sorted(batches.items())}
-
-
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory, packed):
     """The run without a bad batch, and what it trained."""
@@ -199,7 +190,7 @@ def sound(tmp_path_factory, packed):
     run = make_run(tmp_path_factory.mktemp("sound"), packed, "sound", RUN)
     run.script, run.environment = WATCHED, {"WATCHED": str(run.folder / "watched")}
     run.train(2)
-    return run, rows(run.folder / "watched")
+    return run, trained(run.folder / "watched")
 
 
 def bad_run(new_run, batch: int, by: str, **guard: Any):
@@ -238,8 +229,8 @@ def test_a_spike_is_gone_back_behind_and_the_batches_between_are_left_out_for_go
 
     output = run.train(2)
     assert "resumed at batch 15" in output and "ep1-ba20: set aside" in output
-    trained = rows(run.folder / "watched")
-    assert {batch: found for batch, found in trained.items() if batch >= 23} == {
+    again = trained(run.folder / "watched")
+    assert {batch: found for batch, found in again.items() if batch >= 23} == {
         batch: found for batch, found in sound[1].items() if batch >= 23
     }
     found = run.metrics()
@@ -254,7 +245,7 @@ def test_a_spike_is_gone_back_behind_and_the_batches_between_are_left_out_for_go
     for file in (run.folder / "watched").iterdir():
         file.unlink()
     assert "resumed at batch 10" in run.train(2)
-    assert [*rows(run.folder / "watched")] == [*range(10, 15), *range(23, 30)]
+    assert [*trained(run.folder / "watched")] == [*range(10, 15), *range(23, 30)]
     assert run.losses()[-7:] == losses
 
 
