@@ -49,7 +49,7 @@ def test_a_loader_notes_the_wait_of_each_batch_and_nothing_that_others_did_meanw
 
         def __getitem__(self, index: int) -> dict[str, list[int]]:
             time.sleep(0.05 if index == 2 else 0)
-            return {"row": [index]}
+            return {"input_ids": [index]}
 
     loader = TrainLoader(BatchSizes(1), 4, Rows(), batch_size=1, collate_fn=lambda rows: rows[0])
     waits = []
