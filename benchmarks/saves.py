@@ -1,8 +1,8 @@
-"""What saving costs: how long training waits for a checkpoint, and how long its upload takes beside it.
+"""What saving costs: how long training waits for a checkpoint, and how long writing and uploading it takes beside it.
 
 A real run with checkpoints in the real S3 server on this machine, at some sizes, on one rank and on two, which share
 its disk and memory. From the slowest rate of the machine: the 31 GB of the 2.7B model every 30 minutes, on one node
-that writes as slowly, and on 16, each of which writes its part.
+that copies as slowly, and on 16, each of which copies its part.
 
     python -m benchmarks saves [--layers 4 16]
 """

@@ -4,11 +4,15 @@ import os
 from collections import defaultdict
 from pathlib import Path
 
+import psutil
+
 from base import storage
 from recipes.findings import Findings
 from recipes.schema import Training
 
 SHARED_MEMORY = Path("/dev/shm")
+# Of the container, under version 2 of control groups and under 1; a machine's own is "max", or a huge number.
+MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 STATE_BYTES = 12  # a parameter in a checkpoint: fp32, with two moments
 
 
@@ -48,7 +52,19 @@ def troubles(config: Training, found: Findings, nodes: int, resumes: bool, spare
                 f"{need / 1e9:.3f} GB more{also}; make room, take another disk (BIOMEDLM_SCRATCH in "
                 "yamls/biomedlm.yaml), or set train_loader.dataset.cache_limit"
             )
-    return told + _shared_memory(found)
+    return told + _shared_memory(found) + (_memory(checkpoint / nodes) if config.save_folder is not None else [])
+
+
+def _memory(copy: float) -> list[str]:
+    """A save copies the state into the machine's memory and writes it from there, while training goes on."""
+    limits = [limit.read_text().strip() for limit in MEMORY_LIMITS if limit.exists()]
+    free = min([psutil.virtual_memory().available, *(int(limit) for limit in limits if limit.isdecimal())])
+    if copy <= free:
+        return []
+    return [
+        f"memory: {free / 1e9:.3f} GB are available, and each save copies {copy / 1e9:.3f} GB of the state there; "
+        "take machines with more, or give the container more"
+    ]
 
 
 def _shared_memory(found: Findings) -> list[str]:

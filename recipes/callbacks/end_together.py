@@ -1,4 +1,4 @@
-"""What ends a run early, on all ranks at the same batch: a fault in the data, or somebody who asks."""
+"""What ends a run early, on all ranks at the same batch: a fault in the data or of a save, or somebody who asks."""
 
 from contextlib import suppress
 
@@ -25,7 +25,7 @@ class EndTogether(Callback):
 
     def fit_start(self, state: State, logger: Logger) -> None:
         assert isinstance(state.dataloader, TrainLoader)
-        state.dataloader.end_asked = lambda: self.request.asked
+        state.dataloader.end_asked = lambda: self.request.asked or self._save_has_failed()
 
     def epoch_end(self, state: State, logger: Logger) -> None:
         """Raises UserError, or StartAgain once the checkpoint is whole, on every rank."""
@@ -34,6 +34,8 @@ class EndTogether(Callback):
             assert isinstance(state.dataloader, TrainLoader)
             if state.dataloader.fault is not None:
                 raise state.dataloader.fault
+            if self.checkpoints is not None and self.checkpoints.has_failed():
+                self.checkpoints.wait_for_upload()
 
         try:
             together(tell)
@@ -52,3 +54,6 @@ class EndTogether(Callback):
         self.checkpoints.save(state, logger)
         self.checkpoints.finish_upload()
         raise StartAgain(f"asked to end, after batch {batch}; its checkpoint is whole")
+
+    def _save_has_failed(self) -> bool:
+        return self.checkpoints is not None and self.checkpoints.has_failed()

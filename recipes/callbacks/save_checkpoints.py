@@ -1,14 +1,13 @@
-"""Checkpoints that are whole or not there: saved sharded by Composer, uploaded beside the training, manifest last.
+"""Checkpoints that are whole or not there: copied, then written and uploaded beside the training, manifest last.
 
-Composer's own CheckpointSaver is not used: it starts worker processes that import torch, keeps every local copy, and
-leaves a newest checkpoint behind that may lack files (facts measured with 0.32.1). The files that it would write are
-written here by the same function of Composer, in the same layout.
+Composer's own CheckpointSaver is not used: training waits while it writes, it starts worker processes that import
+torch, keeps every local copy, and leaves a newest checkpoint behind that may lack files (facts measured with 0.32.1).
+The files here are those that it would write, in the same layout.
 """
 
 import json
 import shutil
 import time
-import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -19,8 +18,7 @@ from typing import Any
 
 from composer import Callback, Logger, State
 from composer.core import Event
-from composer.utils import checkpoint, create_interval_scheduler, dist
-from torch.distributed.checkpoint import CheckpointException
+from composer.utils import create_interval_scheduler, dist
 
 from base import storage
 from base.errors import MayPass, StoreTrouble, UserError
@@ -35,6 +33,7 @@ from model.checkpoint import (
     superfluous,
     write_manifest,
 )
+from recipes.snapshot import Snapshot, take
 from recipes.together import together
 
 LONGEST_PAUSE = 5.0  # seconds between two looks for the other ranks' files
@@ -45,9 +44,9 @@ PART = "manifest.{rank}.json"  # what a rank has uploaded; gone once the manifes
 class SaveCheckpoints(Callback):
     """Save at an interval, when told to, and at the end of training.
 
-    Training waits while the ranks write their files to ``staging``, and for the upload of the checkpoint before when it
-    has not ended (``checkpoint/seconds_waited``). Hashing and uploading run beside it
-    (``checkpoint/seconds_uploading``, rank 0's, logged with the next save).
+    Training waits while the ranks copy their parts of the state into host memory, and for the upload of the checkpoint
+    before when it has not ended (``checkpoint/seconds_waited``). Writing to ``staging``, hashing and uploading run
+    beside it (``checkpoint/seconds_uploading``, rank 0's, logged with the next save).
 
     Attributes:
         notes: what others have to say in the manifest: by key what gives it, as JSON, when a checkpoint is made.
@@ -114,8 +113,10 @@ class SaveCheckpoints(Callback):
         uploading = self.finish_upload()  # the one before: never two copies on the node's disk
         waited_for_upload = time.monotonic() - start
         name = LAYOUT.format(epoch=state.timestamp.epoch.value, batch=batch)
-        local, place = self.staging / name, storage.join(self.folder, name)
-        mine = self._write(state, local)
+        place = storage.join(self.folder, name)
+        local = self.staging / f"{name}-rank{dist.get_global_rank()}"  # of its own: each removes its own when it is up
+        together(partial(_make_folder, local))
+        snapshot = take(state, local)
         together(partial(self._clear, place))  # of a damaged checkpoint, or of another process that was cut off
         manifest = {
             "format": 2,
@@ -127,7 +128,7 @@ class SaveCheckpoints(Callback):
             **self.about,
             **{name: note() for name, note in self.notes.items()},
         }
-        self.upload = self.uploader.submit(self._upload, local, place, mine, manifest)
+        self.upload = self.uploader.submit(self._upload, snapshot, place, manifest)
         logger.log_metrics(
             {
                 "checkpoint/seconds_waited": time.monotonic() - start,
@@ -153,35 +154,9 @@ class SaveCheckpoints(Callback):
         except OSError as error:
             raise UserError(f"{self.staging}: cannot be read: {error.strerror or error}") from error
 
-    def _write(self, state: State, local: Path) -> list[str]:
-        """Write this rank's files; returns their names. A disk that is full ends all ranks together."""
-        together(partial(_make_folder, local))
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # torch's own use of it
-                checkpoint.save_checkpoint(state, filename=str(self.staging / "{rank}"))  # into LAYOUT, below it
-        except CheckpointException as error:  # no Exception; torch raises it on every rank, whichever failed
-            reason = _reason_of_the_disk(error)
-            if reason is None:
-                raise
-            raise UserError(f"{local}: cannot write the checkpoint: {reason}", shared=True) from None
-        together(partial(self._add_tokenizer, local))
-        rank = dist.get_global_rank()
-        return sorted(
-            file.name
-            for file in local.iterdir()
-            if file.name.startswith(f"__{rank}_") or (rank == 0 and not file.name.startswith("__"))
-        )
-
-    def _add_tokenizer(self, local: Path) -> None:
-        if dist.get_global_rank() != 0:
-            return
-        try:
-            for name in TOKENIZER_FILES:
-                if (self.tokenizer / name).exists():
-                    shutil.copyfile(self.tokenizer / name, local / name)
-        except OSError as error:
-            raise storage.disk_error(local, error) from error
+    def has_failed(self) -> bool:
+        """Whether an upload has, on this rank; finish_upload says why."""
+        return self.upload is not None and self.upload.done() and self.upload.exception() is not None
 
     def _clear(self, place: str) -> None:
         """What lies there could be taken for uploaded before it is."""
@@ -189,41 +164,57 @@ class SaveCheckpoints(Callback):
             delete_checkpoint(place)
             self.tokens.pop(place, None)
 
-    def _upload(self, local: Path, place: str, mine: list[str], manifest: dict[str, Any]) -> float:
-        """In the uploading thread: this rank's files and their list; on rank 0, then, the manifest."""
+    def _upload(self, snapshot: Snapshot, place: str, manifest: dict[str, Any]) -> float:
+        """In the uploading thread: this rank's files and their list; on rank 0, then, the others and the manifest."""
         start = time.monotonic()
         deadline = start + self.timeout
-        listed = {}
-        for name in mine:
-            listed[name] = {"size": (local / name).stat().st_size, "sha256": storage.sha256(local / name)}
-            _send(local / name, storage.join(place, name), deadline)
-            (local / name).unlink()
-        with suppress(OSError):  # another rank of this node is not done yet: the last one removes it
-            local.rmdir()
-        part = PART.format(rank=dist.get_global_rank())
-        storage.write_bytes(storage.join(place, part), json.dumps(listed).encode())
-        if dist.get_global_rank() == 0:
-            parts = self._wait_for_parts(place, manifest["world_size"], deadline)
-            files = {name: about for each in parts for name, about in json.loads(storage.read_bytes(each)).items()}
-            _require_there(place, files)
-            write_manifest(place, {**manifest, "files": files})
-            for each in parts:
-                storage.delete(each)
-            self.tokens[place] = manifest["token"]
-            self._remove_old()
+        part = storage.join(place, PART.format(rank=dist.get_global_rank()))
+        try:
+            written = snapshot.write()
+            mine = _send(sorted({snapshot.folder / file for _, _, file, _, _ in written}), place, deadline)
+            storage.write_bytes(part, json.dumps({"files": mine, "written": written}).encode())
+            if dist.get_global_rank() == 0:
+                self._make_whole(snapshot, place, manifest, deadline)
+        except UserError as error:
+            with suppress(UserError):  # rank 0 need not wait for what will not come
+                storage.write_bytes(part, json.dumps({"fault": str(error)}).encode())
+            raise
+        finally:
+            shutil.rmtree(snapshot.folder, ignore_errors=True)
         return time.monotonic() - start
 
-    def _wait_for_parts(self, place: str, ranks: int, deadline: float) -> list[str]:
-        parts, pause = [PART.format(rank=rank) for rank in range(ranks)], 0.05
-        while missing := set(parts) - storage.list_files(place).keys():
+    def _make_whole(self, snapshot: Snapshot, place: str, manifest: dict[str, Any], deadline: float) -> None:
+        names = [PART.format(rank=rank) for rank in range(manifest["world_size"])]
+        parts = self._wait_for_parts(place, names, deadline)
+        metadata = snapshot.write_metadata([row for part in parts for row in part["written"]])
+        tokenizer = [self.tokenizer / name for name in TOKENIZER_FILES if (self.tokenizer / name).exists()]
+        files = {name: about for part in parts for name, about in part["files"].items()}
+        files |= _send([metadata, *tokenizer], place, deadline)
+        _require_there(place, files)
+        write_manifest(place, {**manifest, "files": files})
+        for name in names:
+            storage.delete(storage.join(place, name))
+        self.tokens[place] = manifest["token"]
+        self._remove_old()
+
+    def _wait_for_parts(self, place: str, names: list[str], deadline: float) -> list[dict[str, Any]]:
+        parts: dict[str, dict[str, Any]] = {}
+        pause = 0.05
+        while True:
+            for name in sorted(storage.list_files(place).keys() & set(names) - parts.keys()):
+                parts[name] = json.loads(storage.read_bytes(storage.join(place, name)))
+                if "fault" in parts[name]:
+                    raise UserError(parts[name]["fault"])
+            missing = [name for name in names if name not in parts]
+            if not missing:
+                return [parts[name] for name in names]
             if time.monotonic() > deadline:
                 raise MayPass(
-                    f"{place}: ranks {', '.join(sorted(name.split('.')[1] for name in missing))} have not uploaded "
+                    f"{place}: ranks {', '.join(name.split('.')[1] for name in missing)} have not uploaded "
                     f"their files within {self.timeout:.0f} s; the checkpoint is not whole"
                 )
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-        return [storage.join(place, part) for part in parts]
 
     def _take_over(self) -> None:
         """Know what is in the folder; remove what a killed process had not finished.
@@ -256,25 +247,19 @@ class SaveCheckpoints(Callback):
             del self.tokens[place]
 
 
-def _send(file: Path, place: str, deadline: float) -> None:
-    """Training goes on meanwhile, so there is more patience than storage has."""
-    while True:
-        try:
-            return storage.upload(file, place)
-        except StoreTrouble:
-            if time.monotonic() > deadline:
-                raise
-
-
-def _reason_of_the_disk(error: CheckpointException) -> str | None:
-    """What the disk of one of the ranks had against the files, or None when it was something else."""
-    for rank, (cause, _) in error.failures.items():
-        if isinstance(cause, OSError):
-            return f"rank {rank}: {cause.strerror or cause}"
-    for rank, (cause, _) in error.failures.items():
-        if "inline_container" in str(cause):  # torch's archive writer hides the cause
-            return f"rank {rank}: a file came out short, as on a full disk"
-    return None
+def _send(files: list[Path], place: str, deadline: float) -> dict[str, dict[str, Any]]:
+    """Size and sha256 by name. Training goes on meanwhile, so there is more patience than storage has."""
+    about = {}
+    for file in files:
+        about[file.name] = {"size": file.stat().st_size, "sha256": storage.sha256(file)}
+        while True:
+            try:
+                storage.upload(file, storage.join(place, file.name))
+                break
+            except StoreTrouble:
+                if time.monotonic() > deadline:
+                    raise
+    return about
 
 
 def _require_there(place: str, files: dict[str, Any]) -> None:

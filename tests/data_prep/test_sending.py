@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from made import content, prepare
 
-from base import storage
+from base import object_store, storage
 from base.errors import UserError
 from base.local_s3 import LocalS3, local_s3
 from data_prep.executors.local import LocalProcesses
@@ -44,6 +44,7 @@ def test_a_server_killed_while_files_are_sent_is_told_and_the_next_run_sends_onl
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = job.work / "done" / "mds.sent.jsonl"
+    monkeypatch.setattr(object_store, "PATIENCE", 1.0)  # it will not come back
     with local_s3(tmp_path / "s3", bucket="test") as server:
         use(server, monkeypatch)
 

@@ -20,6 +20,22 @@ from recipes.signals import EndRequest
 from recipes.train_loader import TrainLoader
 
 
+class OfRank0:
+    """A snapshot without DCP."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir()
+
+    def write(self) -> list[Any]:
+        (self.folder / "__0_0.distcp").write_bytes(b"of rank 0")
+        return [("state.model", None, "__0_0.distcp", 0, 9)]
+
+    def write_metadata(self, written: list[Any]) -> Path:
+        (self.folder / ".metadata").write_text(str(written))
+        return self.folder / ".metadata"
+
+
 @pytest.fixture
 def checkpoints(tmp_path) -> SaveCheckpoints:
     return SaveCheckpoints(str(tmp_path / "there"), "5ba", tmp_path / "staging", {}, tmp_path, -1, None, 5)
@@ -29,22 +45,43 @@ def checkpoints(tmp_path) -> SaveCheckpoints:
 def test_no_manifest_is_written_for_files_that_another_process_has_removed_meanwhile(checkpoints, of_rank_1):
     place = Path(checkpoints.folder, "ep0-ba5")
     place.mkdir(parents=True)
-    checkpoints.staging.mkdir()
-    (checkpoints.staging / "__0_0.distcp").write_bytes(b"of rank 0")
-    (place / "manifest.1.json").write_text(json.dumps({"__1_0.distcp": {"size": 9, "sha256": "…"}}))
+    mine, part = OfRank0(checkpoints.staging), {"size": 9, "sha256": "…"}
+    (place / "manifest.1.json").write_text(json.dumps({"files": {"__1_0.distcp": part}, "written": []}))
     if of_rank_1 != "is gone":
         (place / "__1_0.distcp").write_bytes(b"of rank 1" if of_rank_1 == "is there" else b"another's")
     if of_rank_1 == "was replaced":
         (place / "__1_0.distcp").write_bytes(b"shorter")
     manifest = {"token": 5, "world_size": 2, "model": GPTConfig(vocab_size=9).to_dict()}
-    upload = (checkpoints.staging, str(place), ["__0_0.distcp"], manifest)
+    upload: Any = (mine, str(place), manifest)
     if of_rank_1 == "is there":
         checkpoints._upload(*upload)
-        assert set(read_manifest(str(place))["files"]) == {"__0_0.distcp", "__1_0.distcp"}
+        assert set(read_manifest(str(place))["files"]) == {"__0_0.distcp", "__1_0.distcp", ".metadata"}
     else:
         with pytest.raises(MayPass, match=r"ep0-ba5: __1_0\.distcp is gone .* another run save into the same folder"):
             checkpoints._upload(*upload)
         assert not any(one.whole for one in list_checkpoints(checkpoints.folder))
+    assert not checkpoints.staging.exists()
+
+
+def test_rank_0_does_not_wait_for_the_files_of_a_rank_whose_disk_is_full(checkpoints):
+    place = Path(checkpoints.folder, "ep0-ba5")
+    place.mkdir(parents=True)
+    other: Any = OfRank0(checkpoints.staging)
+
+    def write() -> list[Any]:
+        raise UserError("its disk is full")
+
+    other.write = write
+    checkpoints.timeout = 3600
+    with pytest.raises(UserError, match="its disk is full"):  # of rank 1: it tells the others
+        checkpoints._upload(other, str(place), {"world_size": 2})
+    (place / "manifest.0.json").rename(place / "manifest.1.json")
+    checkpoints.upload = checkpoints.uploader.submit(
+        checkpoints._upload, OfRank0(checkpoints.staging), str(place), {"world_size": 2}
+    )
+    with pytest.raises(UserError, match="its disk is full"):
+        checkpoints.finish_upload()
+    assert not any(one.whole for one in list_checkpoints(checkpoints.folder))
 
 
 def test_a_fault_in_the_data_ends_a_run_once_its_last_checkpoint_is_up_and_is_what_is_told(checkpoints):

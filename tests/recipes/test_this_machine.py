@@ -82,6 +82,24 @@ def test_shared_memory_that_does_not_hold_the_order_of_an_epoch_is_told(new_run,
     assert "/dev/shm: " in told and "--shm-size" in told
 
 
+def test_memory_that_does_not_hold_the_copy_of_a_save_is_told(new_run, monkeypatch, tmp_path):
+    wanted = config(new_run("run"))
+    found = preflight(wanted, 1, False)
+    assert found.model is not None
+    limit, copy = tmp_path / "memory.max", STATE_BYTES * found.model.n_parameters
+    monkeypatch.setattr("recipes.this_machine.MEMORY_LIMITS", (limit, tmp_path / "of the other version"))
+    for content, nodes, told in (
+        ("max", 1, False),
+        (copy, 1, False),
+        (copy - 1, 1, True),
+        (copy - 1, 2, False),
+        (copy // 3, 2, True),
+    ):
+        limit.write_text(f"{content}\n")
+        assert any("memory: " in trouble for trouble in troubles(wanted, found, nodes, False)) == told
+    assert troubles(config(new_run("without"), save_folder=None, autoresume=False), found, 2, False) == []
+
+
 def test_the_run_sheet_tells_what_this_machine_lacks(new_run, monkeypatch):
     monkeypatch.setattr("base.storage.free_bytes", lambda path: 0)
     wanted = config(new_run("run"))
