@@ -38,7 +38,7 @@ def at(batch: int) -> Any:
 def shown(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> str:
     screen = Screen(terminal)
     monkeypatch.setattr("sys.stderr", screen)
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 24)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda fallback=(80, 24): os.terminal_size((60, 24)))
     console = Console(286_103, 2, one_line=True)
     console.log_hyperparameters({"time/remaining_estimate_unit": UNIT})
     console.fit_start(at(0), None)  # type: ignore[arg-type]
