@@ -19,6 +19,9 @@ from torch.distributed.checkpoint.storage import WriteResult
 from base import storage
 from base.errors import UserError
 
+# torch's own use of it, in a thread, where warnings cannot be caught for a while.
+warnings.filterwarnings("ignore", message="TypedStorage is deprecated")
+
 # Of a tensor, or a part of one, that a rank has written: name, offset of the part; file, where in it, bytes.
 Written = tuple[str, list[int] | None, str, int, int]
 
@@ -102,9 +105,7 @@ def take(state: State, folder: Path) -> Snapshot:
         saves, group = mesh.get_local_rank(replicate) == 0, mesh.get_group(shard)
     if saves:
         planner = dist_cp.DefaultSavePlanner(dedup_save_to_lowest_rank=True)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # torch's own use of it
-            dist_cp.save(content, storage_writer=snapshot, planner=planner, process_group=group)
+        dist_cp.save(content, storage_writer=snapshot, planner=planner, process_group=group)
     return snapshot
 
 
