@@ -40,13 +40,63 @@ SMALL = {
 }
 
 
+EACH = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def _start(command: list[str], environment: dict[str, str], stdin: int | None = None) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=stdin,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+class _Warm:
+    """Keeps one launcher ready that has imported what ranks import."""
+
+    def __init__(self) -> None:
+        self._ready: subprocess.Popen[str] | None = None
+
+    def launch(self, arguments: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
+        process = self._ready or self._prepared()
+        assert process.stdin is not None
+        process.stdin.write(json.dumps([arguments, environment]) + "\n")
+        process.stdin.close()
+        process.stdin = None
+        self._ready = self._prepared()
+        return process
+
+    def _prepared(self) -> "subprocess.Popen[str]":
+        warm = [sys.executable, "-u", str(Path(__file__).with_name("warm_launcher.py"))]
+        return _start(warm, os.environ | EACH, subprocess.PIPE)
+
+    def close(self) -> None:
+        if self._ready is not None:
+            self._ready.communicate()  # without arguments it ends
+
+
+WARM = _Warm()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_launcher_is_left():
+    yield
+    WARM.close()
+
+
 @dataclass
 class Run:
-    """A training YAML of its own folder, launched with the real ``composer``."""
+    """A training YAML of its own folder, launched with the real ``composer``.
+
+    Attributes:
+        environment: beside that of the tests.
+        script: what each rank runs.
+        cold: whether each rank starts an interpreter of its own, as everywhere else.
+    """
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
     script: str = "train.py"
+    cold: bool = False
 
     @property
     def checkpoints(self) -> Path:
@@ -57,11 +107,8 @@ class Run:
         return [*launcher, self.script, str(self.folder / "run.yaml"), *overrides]
 
     def start(self, ranks: int, *overrides: str) -> "subprocess.Popen[str]":
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | self.environment
-        return subprocess.Popen(
-            self.command(ranks, *overrides), cwd=ROOT, env=environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
+        command, environment = self.command(ranks, *overrides), os.environ | EACH | self.environment
+        return _start(command, environment) if self.cold else WARM.launch(command[3:], environment)
 
     def train(self, ranks: int, *overrides: str, code: int = 0) -> str:
         process = self.start(ranks, *overrides)
