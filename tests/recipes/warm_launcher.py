@@ -1,6 +1,6 @@
 """Composer's launcher, started before it is needed: its ranks are forks of it, which need not import torch again.
 
-What is imported here and not used is what takes ranks so long. All else is its own: the ranks' environment, their output, watching them, exit codes. It reads its arguments and its
+All else is its own: the ranks' environment, their output, watching them, exit codes. It reads its arguments and its
 environment from standard input, as a line of JSON, and ends where there is none.
 """
 
@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 
 import composer.cli.launcher
 
-import recipes.preflight  # noqa: F401
-import recipes.pretrain  # noqa: F401
+import recipes.preflight
+import recipes.pretrain  # noqa: F401  what takes ranks so long
 
 
 class Fork:
