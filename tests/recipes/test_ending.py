@@ -6,6 +6,7 @@ import time
 
 import psutil
 import pytest
+from runs import make_run
 
 from model.checkpoint import list_checkpoints
 from recipes.signals import ONE_REQUEST
@@ -13,6 +14,18 @@ from recipes.signals import ONE_REQUEST
 pytestmark = pytest.mark.slow
 
 LONG = {"max_duration": "60ba", "save_interval": "25ba"}  # 12 batches an epoch
+
+
+@pytest.fixture
+def new_run(new_run):
+    """Started as everywhere else: a rank must be an interpreter of its own that the launcher has started."""
+
+    def cold_run(name, **changes):
+        run = new_run(name, **changes)
+        run.cold = True
+        return run
+
+    return cold_run
 
 
 def ranks_of(process) -> list[psutil.Process]:
@@ -105,8 +118,6 @@ def test_what_a_start_took_is_logged_by_its_parts(whole_run):
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory, packed):
     """The run that is not disturbed."""
-    from conftest import make_run
-
     run = make_run(tmp_path_factory.mktemp("undisturbed"), packed, "whole", LONG)
     run.train(2)
     return run

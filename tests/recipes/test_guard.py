@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from composer.core import Time, Timestamp
+from runs import make_run
 
 from base.configuration import load_configuration
 from base.errors import MayPass, UserError
@@ -185,8 +186,6 @@ def test_a_guard_has_its_conditions(new_run):
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory, packed):
     """The run without a bad batch, and what it trained."""
-    from conftest import make_run
-
     run = make_run(tmp_path_factory.mktemp("sound"), packed, "sound", RUN)
     run.script, run.environment = WATCHED, {"WATCHED": str(run.folder / "watched")}
     run.train(2)
