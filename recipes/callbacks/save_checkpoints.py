@@ -143,16 +143,12 @@ class SaveCheckpoints(Callback):
         Raises:
             UserError: on every rank, when it failed on any.
         """
-
         return together(self.wait_for_upload)
 
     def wait_for_upload(self) -> float | None:
         """As :meth:`finish_upload`, on this rank alone."""
         upload, self.upload = self.upload, None
-        try:
-            return upload.result() if upload is not None else None
-        except OSError as error:
-            raise UserError(f"{self.staging}: cannot be read: {error.strerror or error}") from error
+        return upload.result() if upload is not None else None
 
     def has_failed(self) -> bool:
         """Whether an upload has, on this rank; finish_upload says why."""
@@ -165,23 +161,29 @@ class SaveCheckpoints(Callback):
             self.tokens.pop(place, None)
 
     def _upload(self, snapshot: Snapshot, place: str, manifest: dict[str, Any]) -> float:
-        """In the uploading thread: this rank's files and their list; on rank 0, then, the others and the manifest."""
+        """In the uploading thread: this rank's part; on rank 0, then, what makes a checkpoint of all of them."""
         start = time.monotonic()
         deadline = start + self.timeout
-        part = storage.join(place, PART.format(rank=dist.get_global_rank()))
         try:
-            written = snapshot.write()
-            mine = _send(sorted({snapshot.folder / file for _, _, file, _, _ in written}), place, deadline)
-            storage.write_bytes(part, json.dumps({"files": mine, "written": written}).encode())
+            self._send_part(snapshot, place, deadline)
             if dist.get_global_rank() == 0:
                 self._make_whole(snapshot, place, manifest, deadline)
-        except UserError as error:
-            with suppress(UserError):  # rank 0 need not wait for what will not come
-                storage.write_bytes(part, json.dumps({"fault": str(error)}).encode())
-            raise
         finally:
             shutil.rmtree(snapshot.folder, ignore_errors=True)
         return time.monotonic() - start
+
+    def _send_part(self, snapshot: Snapshot, place: str, deadline: float) -> None:
+        """This rank's files and, last, their list; or why not, so that rank 0 need not wait for what will not come."""
+        part = storage.join(place, PART.format(rank=dist.get_global_rank()))
+        try:
+            written = snapshot.write()
+            files = _send(sorted({snapshot.folder / file for _, _, file, _, _ in written}), place, deadline)
+        except UserError as error:
+            about = {"fault": str(error), "may_pass": isinstance(error, MayPass)}
+            with suppress(UserError):
+                storage.write_bytes(part, json.dumps(about).encode())
+            raise
+        storage.write_bytes(part, json.dumps({"files": files, "written": written}).encode())
 
     def _make_whole(self, snapshot: Snapshot, place: str, manifest: dict[str, Any], deadline: float) -> None:
         names = [PART.format(rank=rank) for rank in range(manifest["world_size"])]
@@ -204,7 +206,7 @@ class SaveCheckpoints(Callback):
             for name in sorted(storage.list_files(place).keys() & set(names) - parts.keys()):
                 parts[name] = json.loads(storage.read_bytes(storage.join(place, name)))
                 if "fault" in parts[name]:
-                    raise UserError(parts[name]["fault"])
+                    raise (MayPass if parts[name]["may_pass"] else UserError)(parts[name]["fault"])
             missing = [name for name in names if name not in parts]
             if not missing:
                 return [parts[name] for name in names]
@@ -251,7 +253,10 @@ def _send(files: list[Path], place: str, deadline: float) -> dict[str, dict[str,
     """Size and sha256 by name. Training goes on meanwhile, so there is more patience than storage has."""
     about = {}
     for file in files:
-        about[file.name] = {"size": file.stat().st_size, "sha256": storage.sha256(file)}
+        try:
+            about[file.name] = {"size": file.stat().st_size, "sha256": storage.sha256(file)}
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
         while True:
             try:
                 storage.upload(file, storage.join(place, file.name))
