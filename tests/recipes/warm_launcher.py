@@ -10,7 +10,6 @@ import os
 import runpy
 import subprocess
 import sys
-import traceback
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -51,7 +50,7 @@ def _be(script: list[str], stdout: Any, stderr: Any) -> NoReturn:
     except SystemExit as end:
         code = end.code or 0
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
         code = 1
     finally:
         atexit._run_exitfuncs()
