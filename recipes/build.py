@@ -1,6 +1,5 @@
 """From the configuration to Composer's objects: one plain function each."""
 
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from recipes.microbatch import set_microbatch
 from recipes.packed_sequences import PackedSequences
 from recipes.schedules import WarmupStableDecay
 from recipes.schema import Training
-from recipes.shard_cache import alone_on_this_machine
+from recipes.shard_cache import number_segments_apart
 from recipes.shard_fetch import WholeShards, fetch_indexes
 from recipes.times import batch_sizes, in_unit_of_run, parse_time
 from recipes.together import together
@@ -70,9 +69,8 @@ def build_train_data(config: Training, vocab_size: int) -> DataSpec:
     streams = [WholeShards(**stream.model_dump()) for stream in loader.dataset.by_key().values()]
     together(lambda: fetch_indexes(streams) if dist.get_local_rank() == 0 else None)
     settings["predownload"] = loader.dataset.predownload or 8 * to_the_full * batch_size  # as Streaming: 8 batches
-    with ExitStack() as node:
-        together(lambda: node.enter_context(alone_on_this_machine()) if dist.get_local_rank() == 0 else None)
-        dataset = PackedSequences(vocab_size, streams=streams, batch_size=batch_size, **settings)
+    number_segments_apart()
+    dataset = PackedSequences(vocab_size, streams=streams, batch_size=batch_size, **settings)
     workers: dict[str, Any] = {}
     if loader.num_workers > 0:
         workers = {

@@ -6,17 +6,22 @@ tells a dead owner from a live one.
 """
 
 import fcntl
-import os
+import itertools
+import secrets
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from pathlib import Path
+
+from composer.utils import dist
+from streaming.base.shared import prefix as streaming_numbers
 
 from base import storage
 from base.errors import UserError
 
 SHARED_MEMORY = Path("/dev/shm")
+NUMBERS = 900_000  # of segments; they have six digits
 LOCK = ".in-use"
 WAIT_SECONDS = 20.0  # the loader workers of a killed run notice within 5 seconds
 
@@ -47,22 +52,14 @@ def claim_caches(folders: Iterable[str]) -> ExitStack:
         return locks.pop_all()
 
 
-@contextmanager
-def alone_on_this_machine() -> Iterator[None]:
-    """Keep other runs on this machine from making a dataset at the same time.
+def number_segments_apart() -> None:
+    """Have Streaming number its segments from where the ranks of this run have drawn, before any dataset is made.
 
-    Streaming numbers its segments with the first number that is free. Two runs that look at once take the same, and
-    one of them ends. After WAIT_SECONDS it goes on all the same: two runs on the same two machines, each of which has
-    begun on another of them, would wait for each other.
+    It takes the first number that is free from 0, and each rank looks for itself. When another run on this machine
+    begins or ends meanwhile, two runs take the same, or two ranks of one run different ones, and a run ends.
     """
-    descriptor = os.open(SHARED_MEMORY, os.O_RDONLY)
-    try:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not _try_lock(descriptor) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        yield
-    finally:
-        os.close(descriptor)
+    first = dist.all_gather_object(secrets.randbelow(NUMBERS))[0]
+    streaming_numbers._each_prefix_int = lambda: itertools.count(first)
 
 
 def _try_lock(descriptor: int) -> bool:

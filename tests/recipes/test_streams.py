@@ -12,14 +12,16 @@ import numpy as np
 import psutil
 import pytest
 from small_data import LENGTH
+from streaming.base.shared import prefix as streaming_numbers
 
 from base.configuration import load_configuration
 from base.errors import UserError
 from recipes.data_found import samples_per_epoch
+from recipes.packed_sequences import PackedSequences
 from recipes.preflight import preflight
 from recipes.run_sheet import run_sheet
 from recipes.schema import Dataset, Training
-from recipes.shard_cache import claim_caches
+from recipes.shard_cache import claim_caches, number_segments_apart
 
 ROOT = Path(__file__).parents[2]
 SHARED_MEMORY = Path("/dev/shm")
@@ -178,6 +180,25 @@ def refused(run: Any) -> str:
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 2, output
     return output
+
+
+def test_a_run_numbers_its_segments_from_where_its_ranks_have_drawn_whatever_others_begin_or_end(
+    packed, tmp_path, monkeypatch
+):
+    """Else each rank counts from 0 on its own, and ranks differ when another run begins or ends meanwhile."""
+    monkeypatch.setattr(streaming_numbers, "_each_prefix_int", streaming_numbers._each_prefix_int)
+    drawn: list[int] = []
+    monkeypatch.setattr("recipes.shard_cache.dist.all_gather_object", lambda mine: drawn.append(mine) or [*drawn, 7])
+    number_segments_apart()
+    assert 0 <= drawn[0] < 900_000
+
+    def number(name: str) -> int:
+        shutil.copytree(packed / "mds", tmp_path / name)
+        datasets.append(PackedSequences(10**6, local=str(tmp_path / name), split="train", batch_size=2))
+        return datasets[-1]._shm_prefix_int - drawn[0]
+
+    datasets: list[PackedSequences] = []
+    assert (number("training"), number("validation")) == (0, 1)
 
 
 def test_a_cache_within_anothers_is_refused_while_that_lives(tmp_path, monkeypatch):
