@@ -25,7 +25,8 @@ class EndTogether(Callback):
 
     def fit_start(self, state: State, logger: Logger) -> None:
         assert isinstance(state.dataloader, TrainLoader)
-        state.dataloader.end_asked = lambda: self.request.asked or self._save_has_failed()
+        saves = self.checkpoints
+        state.dataloader.end_asked = lambda: self.request.asked or (saves is not None and saves.has_failed())
 
     def epoch_end(self, state: State, logger: Logger) -> None:
         """Raises UserError, or StartAgain once the checkpoint is whole, on every rank."""
@@ -35,7 +36,7 @@ class EndTogether(Callback):
             if state.dataloader.fault is not None:
                 raise state.dataloader.fault
             if self.checkpoints is not None and self.checkpoints.has_failed():
-                self.checkpoints.wait_for_upload()
+                self.checkpoints.wait_for_upload()  # raises
 
         try:
             together(tell)
@@ -54,6 +55,3 @@ class EndTogether(Callback):
         self.checkpoints.save(state, logger)
         self.checkpoints.finish_upload()
         raise StartAgain(f"asked to end, after batch {batch}; its checkpoint is whole")
-
-    def _save_has_failed(self) -> bool:
-        return self.checkpoints is not None and self.checkpoints.has_failed()

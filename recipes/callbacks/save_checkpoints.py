@@ -110,7 +110,7 @@ class SaveCheckpoints(Callback):
             return
         self.last_saved = batch
         start = time.monotonic()
-        uploading = self.finish_upload()  # the one before: never two copies on the node's disk
+        uploading = self.finish_upload()  # the one before: never two copies in the node's memory, or on its disk
         waited_for_upload = time.monotonic() - start
         name = LAYOUT.format(epoch=state.timestamp.epoch.value, batch=batch)
         place = storage.join(self.folder, name)

@@ -102,6 +102,8 @@ def test_a_full_disk_during_a_save_is_one_clear_error_and_leaves_no_checkpoint(n
     assert re.search(r"staging/ep0-ba5-rank\d: (cannot be written: No space|a file came out short)", output)
     assert "Traceback" not in output
     assert not any(found.whole for found in list_checkpoints(str(run.checkpoints)))
+    parts = [json.loads(part.read_text()) for part in run.checkpoints.glob("ep0-ba5/manifest.?.json")]
+    assert any("fault" in part for part in parts) and list((disk / "run" / "staging").iterdir()) == []
 
 
 def test_a_folder_of_checkpoints_that_is_full_is_one_clear_error_and_the_last_whole_one_is_intact(new_run, small_disk):
