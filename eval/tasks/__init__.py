@@ -1,7 +1,48 @@
-"""The tasks, by the name that configurations and loggers use."""
+"""The tasks, by the name that configurations and loggers use, and the protocols in which they can be asked."""
 
-from eval.task import Task
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from base.errors import UserError
+from eval.task import Protocol, Task
 from eval.tasks.medmcqa import MEDMCQA
 from eval.tasks.medqa import MEDQA
 
 TASKS: dict[str, Task] = {task.name: task for task in (MEDQA, MEDMCQA)}
+
+GROUPS: dict[str, tuple[str, ...]] = {}
+"""Several tasks under one name, whose scores are averaged too."""
+
+SUFFIX = re.compile(r"(?P<name>.+?)(_(?P<form>cloze|letter))?(_(?P<shots>\d+)shot)?")
+
+
+def protocols(names: Sequence[str]) -> list[Protocol]:
+    """The protocols of names such as ``medqa``, ``medqa_letter``, ``mmlu_medical_letter_5shot``; groups stand for all
+    their tasks. A name without a form or shots means the task's primary protocol; ``_letter`` alone means no shots.
+
+    Raises:
+        UserError: every name that is none, with its nearest relative; or one that is asked twice.
+    """
+    found: list[Protocol] = []
+    faults: list[str] = []
+    for name in names:
+        parts = SUFFIX.fullmatch(name)
+        short = parts["name"] if parts else name
+        for member in GROUPS.get(short, (short,)):
+            if member not in TASKS:
+                near = get_close_matches(short, [*TASKS, *GROUPS], n=1)
+                known = f"did you mean {near[0]}?" if near else f"there are {', '.join([*TASKS, *GROUPS])}"
+                faults.append(f"there is no task {short}; {known}")
+                continue
+            assert parts is not None
+            task = TASKS[member]
+            form, shots = task.primary
+            if parts["form"] or parts["shots"]:
+                form, shots = parts["form"] or form, int(parts["shots"] or 0)
+            found.append(Protocol(task, form, shots))
+    asked = [one.name for one in found]
+    faults += [f"{name} is asked twice" for name in dict.fromkeys(asked) if asked.count(name) > 1]
+    if faults:
+        raise UserError(f"tasks: {'; '.join(faults)}")
+    return found

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from eval.task import BadRow, Item, Row, Task, text_of
+from eval.official_files import read_json_lines
+from eval.task import ACC, ACC_NORM, BadRow, Form, Item, Release, Row, Source, Task, text_of
 
 OPTIONS = ("opa", "opb", "opc", "opd")
 
@@ -22,7 +23,7 @@ def read_row(row: Row) -> Item:
     return Item(text_of(row, "id"), question, options, gold - 1, subject if isinstance(subject, str) else None)
 
 
-def check_file(rows: Sequence[Row]) -> str | None:
+def check_rows(rows: Sequence[Row]) -> str | None:
     """A file that counts from 0 would be scored against the wrong option in every row but those that say 0."""
     golds = [row.get("cop") for row in rows]
     if 0 in golds and 4 not in golds:
@@ -35,17 +36,21 @@ def check_file(rows: Sequence[Row]) -> str | None:
 
 MEDMCQA = Task(
     name="medmcqa",
-    version=1,
-    files=("medmcqa/dev*.json",),
+    version=2,
+    scored=Source(("medmcqa/dev*.json",), (Release("dev", 4183),)),
+    shots=Source(("medmcqa/train*.json",)),
     origin=(
         "The file is dev.json (one JSON object a line) in the archive that https://github.com/medmcqa/medmcqa links "
         "to; put it into DATA/medmcqa"
     ),
-    official_rows={"dev": 4183},
+    read_rows=read_json_lines,
     read_row=read_row,
-    check_file=check_file,
-    template="Question: {question}\nAnswer:",
-    separator=" ",
+    check_rows=check_rows,
+    forms={
+        "cloze": Form("Question: {question}\nAnswer:", "texts", ACC_NORM),
+        "letter": Form("Question: {question}\nChoices:\n{options}\nAnswer:", "letters", ACC),
+    },
+    primary=("cloze", 0),
     notes=(
         "Zero-shot, by the likelihood of the option's text. A is gold in 32.2 % of dev: that is the majority baseline, "
         "not 25 %. Questions of choice_type multi have one gold option too. BioMedLM's published 57.3 is fine-tuned."

@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 
-from eval.task import BadRow, Item, Row, Task, text_of
+from eval.official_files import read_json_lines
+from eval.task import ACC, ACC_NORM, BadRow, Form, Item, Release, Row, Source, Task, text_of
 
 LETTERS = "ABCD"
 
@@ -32,17 +33,20 @@ def _id(question: str, options: Sequence[str]) -> str:
 
 MEDQA = Task(
     name="medqa",
-    version=1,
-    files=("medqa/US/4_options/phrases_no_exclude_test*.jsonl",),
+    version=2,
+    scored=Source(("medqa/US/4_options/phrases_no_exclude_test*.jsonl",), (Release("test", 1273),)),
+    shots=Source(("medqa/US/4_options/phrases_no_exclude_train*.jsonl",)),
     origin=(
         "The file is in the archive that https://github.com/jind11/MedQA links to: data_clean/questions/US/4_options/"
         "phrases_no_exclude_test.jsonl; put it into DATA/medqa/US/4_options"
     ),
-    official_rows={"test": 1273},
+    read_rows=read_json_lines,
     read_row=read_row,
-    check_file=None,
-    template="Question: {question}\nAnswer:",
-    separator=" ",
+    forms={
+        "cloze": Form("Question: {question}\nAnswer:", "texts", ACC_NORM),
+        "letter": Form("Question: {question}\n{options}\nAnswer:", "letters", ACC),
+    },
+    primary=("cloze", 0),
     notes=(
         "Zero-shot, by the likelihood of the option's text. BioMedLM's published 50.3 is fine-tuned with a linear "
         "head, and lm-eval's medqa_4options asks for letters: neither belongs in one column with this score."
