@@ -8,8 +8,19 @@ from typing import Any
 
 from base import storage
 from eval.prompts import Prepared
-from eval.statistics import histogram, majority_baseline, wilson_interval
-from eval.task import Item
+from eval.statistics import (
+    brier_score,
+    expected_calibration_error,
+    histogram,
+    macro_f1,
+    majority_baseline,
+    softmax,
+    wilson_interval,
+)
+from eval.task import ACC, ACC_BYTES, ACC_NORM, ACC_PMI, ACC_TOKEN, METRICS, Item
+
+Likelihoods = Mapping[str, tuple[float, ...]]
+"""The natural log-likelihood of each option, by the question's id."""
 
 
 @dataclass(frozen=True)
@@ -17,101 +28,170 @@ class ItemScore:
     """One line of ``NAME.items.jsonl``.
 
     Attributes:
-        task, id, prompt_hash: which question of which task, asked how.
+        task, id, prompt_hash: which question of which protocol, asked how.
+        subject: None where the data set has none.
         log_likelihoods: of each option, natural logarithm; None when the question could not be scored.
-        characters: length of each option, without the separator.
-        prediction: the option with the highest log-likelihood, counted from 0; the first of equal ones.
-        prediction_norm: the same, by log-likelihood per character.
+        without_question: the same after no question; None when not asked for.
+        characters, bytes, tokens: length of each answer, without the space before it (which its tokens do hold).
+        predictions: for each accuracy, the option that it takes for the answer, counted from 0; the first of equals.
+        prediction: the one of the protocol's primary accuracy.
         gold: the right option; None for a row of the file that was refused.
+        shots_left_out, passages_left_out: so that the question fits.
         reason: why it could not be scored.
     """
 
     task: str
     id: str
     prompt_hash: str
+    subject: str | None
     log_likelihoods: tuple[float, ...] | None
+    without_question: tuple[float, ...] | None
     characters: tuple[int, ...] | None
+    bytes: tuple[int, ...] | None
+    tokens: tuple[int, ...] | None
+    predictions: dict[str, int] | None
     prediction: int | None
-    prediction_norm: int | None
     gold: int | None
+    shots_left_out: int
+    passages_left_out: int
     reason: str | None
+
+    def is_right(self, metric: str) -> bool:
+        """Whether it was answered rightly by this accuracy; what could not be scored was not."""
+        return self.predictions is not None and self.predictions[metric] == self.gold
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The primary accuracy among the questions of one subject."""
+
+    n: int
+    correct: int
+    ci95: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Score:
-    """One task's score. Shares are fractions of ``n``, in which what could not be scored counts as wrong.
+    """One protocol's score. Shares are fractions of ``n``, in which what could not be scored counts as wrong.
 
     Attributes:
-        acc, ci95: lm-eval's ``acc`` (the option with the highest log-likelihood) and its Wilson interval.
-        acc_norm, ci95_norm: lm-eval's ``acc_norm`` (the highest log-likelihood per character).
+        task, form, shots, version: the protocol.
+        metric: which of the accuracies is the primary one.
+        acc, acc_norm, acc_bytes, acc_token, acc_pmi: see :data:`eval.task.METRICS`; acc_pmi is None when not asked for.
+        ci95: the Wilson interval of acc; ``intervals`` has that of each.
         n: questions asked for, refused rows included.
         scored: those that were scored.
         majority: the score of always answering with the most frequent gold position.
-        gold, predicted, predicted_norm: how often each position is right, and is answered.
+        macro_f1: of the primary accuracy, where every question has the same options; else None.
+        ece, brier: calibration of the softmax over the options' summed log-likelihoods, of what was scored; None when
+            nothing was. See :mod:`eval.statistics`.
+        gold, predicted: how often each position is right, and is answered by each accuracy.
+        subjects: the primary accuracy by subject.
         bad_rows, too_long: refused rows of the file, and questions that do not fit, among the ``n``.
+        fewer_shots, fewer_passages: questions from which some were left out.
         unscorable: all that could not be scored, with the reason.
-        file, file_sha256, rows_in_file, official_rows: what was read, and what the known releases hold.
+        files, release, rows_in_file: what was read (path below the data folder → SHA-256), and what it is known as.
     """
 
     task: str
+    form: str
+    shots: int
     version: int
+    metric: str
     acc: float
     acc_norm: float
-    n: int
-    majority: float
+    acc_bytes: float
+    acc_token: float
+    acc_pmi: float | None
     ci95: tuple[float, float]
-    ci95_norm: tuple[float, float]
+    intervals: dict[str, tuple[float, float]]
+    n: int
     scored: int
+    majority: float
+    macro_f1: float | None
+    ece: float | None
+    brier: float | None
     gold: list[int]
-    predicted: list[int]
-    predicted_norm: list[int]
+    predicted: dict[str, list[int]]
+    subjects: dict[str, Subject]
     bad_rows: int
     too_long: int
+    fewer_shots: int
+    fewer_passages: int
     unscorable: list[dict[str, str]]
-    file: str
-    file_sha256: str
+    files: dict[str, str]
+    release: str
     rows_in_file: int
-    official_rows: dict[str, int]
     prompt_hash: str
     notes: str
 
+    @property
+    def primary(self) -> float:
+        """The primary accuracy."""
+        return getattr(self, self.metric)
 
-def score_of(prepared: Prepared, log_likelihoods: Mapping[str, tuple[float, ...]]) -> tuple[Score, list[ItemScore]]:
-    """The score of a task and its items, from the log-likelihoods of all its encoded questions.
+
+def score_of(
+    prepared: Prepared, log_likelihoods: Likelihoods, without_question: Mapping[str, float] | None = None
+) -> tuple[Score, list[ItemScore]]:
+    """The score of a protocol and its items.
 
     A question whose log-likelihoods are not finite (a model that has diverged) is unscorable.
+
+    Args:
+        log_likelihoods: of all encoded questions.
+        without_question: of each answer in ``prepared.without_question``; None when it was not asked for.
     """
-    task = prepared.questions.task
-    items = [_item_score(prepared, item, log_likelihoods.get(item.id)) for item in prepared.questions.items]
-    items += [
-        ItemScore(task.name, refused.id, prepared.prompt_hash, None, None, None, None, None, refused.reason)
-        for refused in prepared.questions.refused
-    ]
+    questions = prepared.questions
+    protocol, task = questions.protocol, questions.protocol.task
+    alone = without_question if prepared.without_question else None
+    encoded = {one.id: one for one in prepared.encoded}
+    items = [_scored(prepared, item, encoded.get(item.id), log_likelihoods.get(item.id), alone) for item in questions.items]
+    items += [_unscored(prepared, refused.id, None, None, refused.reason) for refused in questions.refused]
     n = len(items)
-    correct = sum(item.prediction is not None and item.prediction == item.gold for item in items)
-    correct_norm = sum(item.prediction_norm is not None and item.prediction_norm == item.gold for item in items)
-    golds = [item.gold for item in items if item.gold is not None]
-    options = max(len(item.options) for item in prepared.questions.items) if prepared.questions.items else 0
+    metrics = [metric for metric in METRICS if metric != ACC_PMI or alone is not None]
+    correct = {metric: sum(item.is_right(metric) for item in items) for metric in metrics}
+    intervals = {metric: wilson_interval(right, n) for metric, right in correct.items()}
+    share = {metric: right / n for metric, right in correct.items()}
+    metric = protocol.form.metric
+    scored = [item for item in items if item.log_likelihoods is not None and item.gold is not None]
+    probabilities = [softmax(item.log_likelihoods) for item in scored if item.log_likelihoods]
+    golds = [item.gold for item in scored if item.gold is not None]
+    all_golds = [item.gold for item in items if item.gold is not None]
+    options = max(len(item.options) for item in questions.items) if questions.items else 0
     score = Score(
         task=task.name,
+        form=protocol.form_name,
+        shots=protocol.shots,
         version=task.version,
-        acc=correct / n,
-        acc_norm=correct_norm / n,
+        metric=metric,
+        acc=share[ACC],
+        acc_norm=share[ACC_NORM],
+        acc_bytes=share[ACC_BYTES],
+        acc_token=share[ACC_TOKEN],
+        acc_pmi=share.get(ACC_PMI),
+        ci95=intervals[ACC],
+        intervals=intervals,
         n=n,
-        majority=majority_baseline(golds, n),
-        ci95=wilson_interval(correct, n),
-        ci95_norm=wilson_interval(correct_norm, n),
-        scored=sum(item.prediction is not None for item in items),
-        gold=histogram(golds, options),
-        predicted=histogram([item.prediction for item in items], options),
-        predicted_norm=histogram([item.prediction_norm for item in items], options),
-        bad_rows=len(prepared.questions.refused),
+        scored=len(scored),
+        majority=majority_baseline(all_golds, n),
+        macro_f1=macro_f1([(item.gold, item.prediction) for item in items], options) if task.fixed_options else None,
+        ece=expected_calibration_error(probabilities, golds) if scored else None,
+        brier=brier_score(probabilities, golds) if scored else None,
+        gold=histogram(all_golds, options),
+        predicted={
+            one: histogram([item.predictions[one] if item.predictions else None for item in items], options)
+            for one in metrics
+        },
+        subjects=_subjects(items, metric),
+        bad_rows=len(questions.refused),
         too_long=prepared.too_long,
+        fewer_shots=sum(item.shots_left_out > 0 for item in items),
+        fewer_passages=sum(item.passages_left_out > 0 for item in items),
         unscorable=[{"id": item.id, "reason": item.reason} for item in items if item.reason is not None],
-        file=prepared.questions.file,
-        file_sha256=prepared.questions.sha256,
-        rows_in_file=prepared.questions.rows_in_file,
-        official_rows=task.official_rows,
+        files=questions.sha256,
+        release=questions.known_as(),
+        rows_in_file=questions.rows_in_file,
         prompt_hash=prepared.prompt_hash,
         notes=task.notes,
     )
@@ -121,35 +201,12 @@ def score_of(prepared: Prepared, log_likelihoods: Mapping[str, tuple[float, ...]
 def write_results(
     folder: str, name: str, scores: Mapping[str, Score], items: list[ItemScore], about: Mapping[str, Any]
 ) -> None:
-    """Write ``NAME.items.jsonl`` and then ``NAME.json`` (``about`` and ``scores`` by task), local or s3://.
+    """Write ``NAME.items.jsonl``, then ``NAME.json`` with ``about`` and the scores, into ``folder`` (local or s3://).
 
-    Each appears whole or not at all, and the second only after the first.
+    Each file is there whole or not at all, and the second only after the first.
     """
     lines = "".join(json.dumps(asdict(item), ensure_ascii=False, allow_nan=False) + "\n" for item in items)
     storage.write_bytes(storage.join(folder, f"{name}.items.jsonl"), lines.encode())
     record = {"name": name, **about, "scores": {task: asdict(score) for task, score in scores.items()}}
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     storage.write_bytes(storage.join(folder, f"{name}.json"), text.encode())
-
-
-def _item_score(prepared: Prepared, item: Item, log_likelihoods: tuple[float, ...] | None) -> ItemScore:
-    task, reason = prepared.questions.task.name, prepared.unscorable.get(item.id)
-    if reason is None and log_likelihoods is None:
-        raise ValueError(f"{task}: question {item.id} was scored by no rank")
-    if reason is None and not all(map(isfinite, log_likelihoods or ())):
-        reason = "the model's log-likelihoods are not finite"
-    if reason is not None or log_likelihoods is None:
-        return ItemScore(task, item.id, prepared.prompt_hash, None, None, None, None, item.gold, reason)
-    characters = tuple(len(option) for option in item.options)
-    per_character = [value / length for value, length in zip(log_likelihoods, characters, strict=True)]
-    return ItemScore(
-        task=task,
-        id=item.id,
-        prompt_hash=prepared.prompt_hash,
-        log_likelihoods=log_likelihoods,
-        characters=characters,
-        prediction=log_likelihoods.index(max(log_likelihoods)),
-        prediction_norm=per_character.index(max(per_character)),
-        gold=item.gold,
-        reason=None,
-    )
