@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import isfinite
 from typing import Any
 
 from base import storage
@@ -17,7 +16,7 @@ from eval.statistics import (
     softmax,
     wilson_interval,
 )
-from eval.task import ACC, ACC_BYTES, ACC_NORM, ACC_PMI, ACC_TOKEN, METRICS, Item
+from eval.task import ACC, ACC_BYTES, ACC_NORM, ACC_PMI, ACC_TOKEN, METRICS
 
 Likelihoods = Mapping[str, tuple[float, ...]]
 """The natural log-likelihood of each option, by the question's id."""
@@ -146,7 +145,9 @@ def score_of(
     protocol, task = questions.protocol, questions.protocol.task
     alone = without_question if prepared.without_question else None
     encoded = {one.id: one for one in prepared.encoded}
-    items = [_scored(prepared, item, encoded.get(item.id), log_likelihoods.get(item.id), alone) for item in questions.items]
+    items = [
+        _scored(prepared, item, encoded.get(item.id), log_likelihoods.get(item.id), alone) for item in questions.items
+    ]
     items += [_unscored(prepared, refused.id, None, None, refused.reason) for refused in questions.refused]
     n = len(items)
     metrics = [metric for metric in METRICS if metric != ACC_PMI or alone is not None]
