@@ -90,6 +90,7 @@ class Score:
         fewer_shots, fewer_passages: questions from which some were left out.
         unscorable: all that could not be scored, with the reason.
         files, release, rows_in_file: what was read (path below the data folder → SHA-256), and what it is known as.
+        question_hash, prompt_hash: see :func:`eval.prompts.question_hash` and :func:`eval.prompts.prompt_hash`.
     """
 
     task: str
@@ -121,6 +122,7 @@ class Score:
     files: dict[str, str]
     release: str
     rows_in_file: int
+    question_hash: str
     prompt_hash: str
     notes: str
 
@@ -193,6 +195,7 @@ def score_of(
         files=questions.sha256,
         release=questions.known_as(),
         rows_in_file=questions.rows_in_file,
+        question_hash=prepared.question_hash,
         prompt_hash=prepared.prompt_hash,
         notes=task.notes,
     )
