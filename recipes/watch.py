@@ -8,8 +8,10 @@ import io
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
+import torch
 from composer.utils import dist
 
 from base import storage
@@ -45,23 +47,29 @@ def watch(config: Evaluation, questions: list[Questions]) -> None:
     while True:
         try:
             for model in _of_rank_0(watched.new):
-                try:
-                    subject = load_subject(model, device)
-                except MayPass:
-                    raise
-                except UserError as error:
-                    _of_rank_0(lambda name=model.name, reason=str(error): watched.leave(name, reason))
-                    continue
-                subject.about["asked"] = watched.asked
-                score_subject(config, model.name, subject, questions)
-                _of_rank_0(watched.write_table)
+                _score(config, questions, watched, model, device)
                 last_seen = time.monotonic()
         except MayPass as error:
-            _of_rank_0(lambda reason=str(error): say(f"waiting: {reason}"))
-        idle = time.monotonic() - last_seen
-        if _of_rank_0(lambda: config.watch_idle_seconds is not None and idle >= config.watch_idle_seconds):
+            _of_rank_0(partial(say, f"waiting: {error}"))
+        idle = dist.all_gather_object(time.monotonic() - last_seen)[0]
+        if config.watch_idle_seconds is not None and idle >= config.watch_idle_seconds:
             return
         time.sleep(config.watch_every_seconds)
+
+
+def _score(
+    config: Evaluation, questions: list[Questions], watched: "_Watched", model: Model, device: torch.device
+) -> None:
+    try:
+        subject = load_subject(model, device)
+    except MayPass:
+        raise
+    except UserError as error:
+        _of_rank_0(partial(watched.leave, model.name, str(error)))
+        return
+    subject.about["asked"] = watched.asked
+    score_subject(config, model.name, subject, questions)
+    _of_rank_0(watched.write_table)
 
 
 def _of_rank_0(work: Callable[[], T]) -> T:
