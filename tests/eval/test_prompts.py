@@ -67,9 +67,10 @@ def test_whole_shots_are_left_out_from_the_last_on_and_never_the_question(
         one_more = prompt(questions.protocol.form, item, shots[: len(kept) + 1])
         longest = max(map(len, cut.options)) - 1
         assert len(encoder([one_more])[0]) + longest > room  # no more was left out than had to be
-    assert f"{sum(e.length > room for e in whole.encoded)} with fewer shots" in prepare(
-        questions, encoder, room
-    ).describe()
+    assert (
+        f"{sum(e.length > room for e in whole.encoded)} with fewer shots"
+        in prepare(questions, encoder, room).describe()
+    )
 
 
 def test_whole_passages_are_left_out_but_one_and_the_shots_before_them(sample_data: Path, encoder: FastEncoder) -> None:
@@ -162,5 +163,3 @@ def test_the_prompt_hash_changes_with_whatever_changes_the_tokens(sample_data: P
         (questions, more, False),
     ]
     assert len({prompt_hash(*arguments) for arguments in different}) == len(different)
-
-
