@@ -229,7 +229,7 @@ def _faults(a: Results, b: Results, task: str, metric: str | None) -> list[str]:
     ]
     if golds:
         faults.append(
-            f"{task}: {len(golds):,} questions have another right answer in B than in A ({', '.join(golds[:SHOWN])}"
+            f"{task}: another option is right in B than in A in {len(golds):,} of the questions ({', '.join(golds[:SHOWN])}"
             f"{', …' if len(golds) > SHOWN else ''}): the files are of different versions"
         )
     metrics = {_metric(one, task, metric) for one in (a, b)}
@@ -297,7 +297,7 @@ def _warnings(a: Line, b: Line, items_a: Sequence[Line], items_b: Sequence[Line]
         for one, other in zip(items_a, items_b, strict=True)
     ]
     if any(cut):
-        found.append(f"{sum(cut):,} questions stood after other shots or passages, so as to fit")
+        found.append(f"so as to fit, asked after other shots or passages: {sum(cut):,} of the questions")
     unscored = [sum(item["predictions"] is None for item in items) for items in (items_a, items_b)]
     if any(unscored):
         found.append(f"not scored and counted as wrong: {unscored[0]:,} of A, {unscored[1]:,} of B")
