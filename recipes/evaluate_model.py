@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from composer.core.precision import Precision, get_precision_context
+import torch
 from composer.utils import dist
 
 from base import storage
@@ -49,7 +49,7 @@ def score_subject(
         prepared = prepare(asked, subject.encoder, subject.max_seq_len, config.beginning_of_text, config.pmi)
         if leads:
             say(prepared.describe())
-        with get_precision_context(Precision(config.precision), None, fp8_autocast_enabled=False):
+        with torch.autocast(subject.device.type, dtype=torch.bfloat16, enabled=config.precision == "amp_bf16"):
             scores[prepared.name], task_items = _score(prepared, subject, config.device_eval_batch_size)
         items += task_items
     if leads:

@@ -2,11 +2,12 @@
 
 import json
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from base import storage
 from base.configuration import Schema
@@ -41,11 +42,16 @@ class Evaluation(Schema):
     out: str
     name: str | None = None
 
-    @model_validator(mode="after")
-    def _one_subject(self) -> "Evaluation":
-        if (self.model is None) == (self.watch is None):
-            raise ValueError("give the model to score: model=CHECKPOINT_OR_FOLDER, or watch=FOLDER_OF_CHECKPOINTS")
-        return self
+    @classmethod
+    def cross_checks(cls) -> list[Callable[[Any], Iterable[tuple[str, str]]]]:
+        return [_one_subject]
+
+
+def _one_subject(config: Any) -> Iterable[tuple[str, str]]:
+    if (config.model is None) == (config.watch is None):
+        yield "model", "give the model to score: model=CHECKPOINT_OR_FOLDER, or watch=FOLDER_OF_CHECKPOINTS"
+    if config.watch is not None and config.name is not None:
+        yield "name", "results of checkpoints that are watched for have the checkpoints' names"
 
 
 @dataclass(frozen=True)

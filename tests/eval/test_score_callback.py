@@ -11,7 +11,6 @@ import pytest
 import torch
 from asked import questions_of, scorer_of
 from composer.callbacks import CheckpointSaver
-from composer.core.precision import Precision, get_precision_context
 from composer.loggers import InMemoryLogger
 from small_run import LENGTH, SmallModel, train
 
@@ -102,22 +101,6 @@ def test_the_scores_are_those_of_the_same_weights_outside(arguments: dict[str, A
         questions = questions_of(name, arguments["data"], limit=6)
         prepared = prepare(questions, FastEncoder(load_tokenizer(arguments["tokenizer"])), LENGTH)
         assert score_on_all_ranks(prepared, scorer, batch_size=8)[0] == score
-
-
-@pytest.mark.parametrize("precision", ["fp32", "amp_bf16"])
-def test_scores_in_a_run_are_those_of_an_evaluation_in_its_precision(arguments: dict[str, Any], precision: str) -> None:
-    logger = InMemoryLogger()
-    trainer, _ = train(scoring := ScoreCheckpoints(**arguments), precision=precision, loggers=[logger])
-    scorer, briers = scorer_of(trainer.state.model.gpt.eval()), {}
-    for name in ("medqa", "medmcqa"):
-        questions = questions_of(name, arguments["data"], limit=6)
-        prepared = prepare(questions, FastEncoder(load_tokenizer(arguments["tokenizer"])), LENGTH)
-        for other in ("fp32", "amp_bf16"):
-            with get_precision_context(Precision(other), None, fp8_autocast_enabled=False):
-                score, _ = score_on_all_ranks(prepared, scorer, batch_size=8)
-            briers[name, other] = score.brier
-            assert (score == scoring.latest[name]) == (other == precision)  # bit for bit: brier holds every likelihood
-    assert briers["medqa", "fp32"] != briers["medqa", "amp_bf16"]
 
 
 def test_scoring_leaves_the_random_state_alone() -> None:

@@ -105,7 +105,9 @@ def likelihoods(items: list[dict[str, Any]]) -> torch.Tensor:
 
 
 @pytest.mark.slow
-def test_a_checkpoint_gets_the_scores_that_it_got_while_it_trained(trained: Path, checkpoint: Any) -> None:
+def test_a_checkpoint_gets_the_scores_that_it_got_while_it_trained(
+    trained: Path, checkpoint: Any, tmp_path: Path
+) -> None:
     record, items = checkpoint
     in_run = json.loads((trained / "tiny" / "results" / "ep0-ba3.json").read_text())
     assert record["scores"] == in_run["scores"]
@@ -113,6 +115,9 @@ def test_a_checkpoint_gets_the_scores_that_it_got_while_it_trained(trained: Path
     assert record["model"].endswith("ep0-ba3")  # the newest of the folder
     lines = (trained / "tiny" / "results" / "ep0-ba3.items.jsonl").read_text().splitlines()
     assert items == [json.loads(line) for line in lines]  # bit for bit
+    _, in_half = evaluated(trained / "runs" / "tiny", trained, tmp_path, precision="amp_bf16")
+    assert in_half != items
+    torch.testing.assert_close(likelihoods(in_half), likelihoods(items), rtol=0.02, atol=0.5)
 
 
 @pytest.mark.slow
