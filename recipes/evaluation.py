@@ -13,6 +13,7 @@ from base import storage
 from base.configuration import Schema
 from base.errors import UserError
 from eval.official_files import Questions, load_questions
+from eval.seen import read_card
 from eval.tasks import protocols
 from model.checkpoint import NAME, resolve
 from recipes.hub import fetch_from_hub
@@ -90,6 +91,10 @@ def find_inputs(config: Evaluation) -> tuple[Model | None, list[Questions]]:
             questions.append(load_questions(protocol, config.data, config.limit))
         except UserError as error:
             faults.append(f"data: {error}")
+    try:
+        _ = read_card(config.corpus) if config.corpus is not None else None
+    except UserError as error:
+        faults.append(f"corpus: {error}")
     try:
         storage.require_writable(config.out)
     except UserError as error:

@@ -156,7 +156,7 @@ def test_all_faults_are_told_at_once_without_torch(folder: Path, tmp_path: Path)
     assert helped.returncode == 0 and "key=value" in helped.stdout
     done = launch("evaluate.py", YAML, "limt=4", "tasks=[medqa, medcqa]", **hidden)
     assert done.returncode == 2
-    for fault in ("2 faults", "did you mean limit?", "no task medcqa; did you mean med"):
+    for fault in ("3 faults", "model=CHECKPOINT_OR_FOLDER", "did you mean limit?", "no task medcqa; did you mean med"):
         assert fault in done.stderr
     for neither_or_both in ([], ["model=a", "watch=b"]):
         done = launch("evaluate.py", YAML, *neither_or_both, **hidden)
