@@ -146,7 +146,9 @@ def score_of(
     protocol, task = questions.protocol, questions.protocol.task
     alone = without_question if prepared.without_question else None
     encoded = {one.id: one for one in prepared.encoded}
-    items = [_scored(prepared, item, encoded.get(item.id), log_likelihoods.get(item.id), alone) for item in questions.items]
+    items = [
+        _scored(prepared, item, encoded.get(item.id), log_likelihoods.get(item.id), alone) for item in questions.items
+    ]
     items += [_unscored(prepared, refused.id, None, None, refused.reason) for refused in questions.refused]
     n = len(items)
     metrics = [metric for metric in METRICS if metric != ACC_PMI or alone is not None]
