@@ -109,8 +109,8 @@ BIOASQ = Task(
     forms=FORMS,
     primary=("cloze", 0),
     notes=(
-        "BLURB's test, the 140 yes/no questions of Task 7B: one question is 0.7 points. Yes is gold in 67 %: that is the "
-        "majority baseline (82 % in train, 83 % in dev). BioMedLM's published 95.7 is fine-tuned."
+        "BLURB's test, the 140 yes/no questions of Task 7B: one question is 0.7 points. Yes is gold in 67 %: that is "
+        "the majority baseline (82 % in train, 83 % in dev). BioMedLM's published 95.7 is fine-tuned."
     ),
     fixed_options=True,
 )
