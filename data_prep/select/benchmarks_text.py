@@ -25,7 +25,7 @@ from base.errors import NotThere, UserError
 from data_prep.schema import Benchmark
 
 NAMES: tuple[str, ...] = get_args(Benchmark)
-OPTION_LETTER = re.compile(r"^[A-J]\.\s+")
+OPTION_LETTER = re.compile(r"^[A-J]\. ")  # one space, as the evaluation: ids are hashes of the rest
 PUBMED_URL = re.compile(r"/pubmed/(\d+)/?$|pubmed\.ncbi\.nlm\.nih\.gov/(\d+)/?$")
 SCORED = {"test", "dev", "val", "validation"}
 
