@@ -19,7 +19,7 @@ from base.errors import MayPass, UserError
 from base.progress import progress, say
 from eval.official_files import Questions, load_questions
 from eval.task import Download, Protocol
-from eval.tasks import GROUPS, TASKS, protocols
+from eval.tasks import NAMES, protocols
 
 HUB = "https://huggingface.co"
 GITHUB = "https://raw.githubusercontent.com"
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m eval get",
         description=__doc__,
-        epilog=f"tasks: {', '.join(TASKS)}; groups: {', '.join(GROUPS)}. With shots (medqa_2shot), their files too.",
+        epilog=f"tasks: {', '.join(NAMES)}, mmlu_SUBJECT. With shots (medqa_2shot) the files of these, too.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("tasks", nargs="+", metavar="TASK", help="as in an evaluation's tasks")

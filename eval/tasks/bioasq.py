@@ -64,7 +64,8 @@ def read_golden_row(row: Row) -> Item:
     if not passages:
         raise BadRow("has no snippet to ask about")
     gold = row.get("exact_answer")
-    urls = [*(row.get("documents") or []), *(snippet.get("document") for snippet in snippets)]
+    documents = row.get("documents")
+    urls = [*(documents if isinstance(documents, list) else ()), *(snippet.get("document") for snippet in snippets)]
     # A few documents are full texts, which have no PMID in their URL.
     found = [match for match in map(PUBMED_URL.search, map(str, urls)) if match]
     return Item(

@@ -46,9 +46,11 @@ def test_bad_rows_are_named_and_stay_in_the_denominator(tmp_path: Path) -> None:
         medqa_row(8, options=["A. one", "B. two"]),
         medqa_row(9, question="\ud800"),
         '{"question": "It ends in the mid',
+        json.dumps(medqa_row(10))[:-1] + ', "answer_idx": "A"}',
+        '{"question": ' + "9" * 5000 + "}",
     ]
     questions = load("medqa", medqa_file(tmp_path, rows))
-    assert (questions.n, len(questions.items), questions.rows_in_file) == (13, 1, 13)
+    assert (questions.n, len(questions.items), questions.rows_in_file) == (15, 1, 15)
     found = reasons(questions)
     assert "has 5 options" in found["line 2"]
     assert "C is empty" in found["line 3"]
@@ -62,7 +64,9 @@ def test_bad_rows_are_named_and_stay_in_the_denominator(tmp_path: Path) -> None:
     assert "not an object" in found["line 11"]
     assert "surrogate" in found["line 12"]
     assert "not JSON: Unterminated string" in found["line 13"]
-    assert "12 rows refused: " in questions.describe()
+    assert found["line 14"] == "has answer_idx twice"
+    assert "not JSON: Exceeds the limit" in found["line 15"]
+    assert "14 rows refused: " in questions.describe()
 
 
 def test_bad_rows_of_medmcqa_are_named(tmp_path: Path) -> None:
@@ -119,16 +123,17 @@ def test_bad_rows_of_bioasq_are_named(tmp_path: Path) -> None:
         golden_row(2, exact_answer=None),
         golden_row(3, snippets=[]),
         golden_row(4, exact_answer="Yes"),
+        golden_row(6, documents=7),
         golden_row(5, type="list", exact_answer=[["a"]]),
         "no object",
     ]
     golden = load("bioasq_golden", golden_file(tmp_path, rows))
-    assert [item.id for item in golden.items] == ["g1", "g4"]
-    assert golden.n == 5
+    assert [item.id for item in golden.items] == ["g1", "g4", "g6"]
+    assert golden.n == 6
     found = reasons(golden)
     assert "the answer is None" in found["g2 (7B1_golden.json, question 2)"]
     assert "no snippet" in found["g3 (7B1_golden.json, question 3)"]
-    assert "has no type" in found["7B1_golden.json, question 6"]
+    assert "has no type" in found["7B1_golden.json, question 7"]
 
 
 def test_a_question_that_two_golden_files_share_counts_once_and_a_changed_one_is_refused(tmp_path: Path) -> None:
@@ -233,6 +238,9 @@ def test_files_that_are_not_whole_or_not_text_are_refused_whole(tmp_path: Path) 
         load("pubmedqa", pubmedqa_files(tmp_path, whole[:-30], {"1": "yes"}))
     written(tmp_path, "pubmedqa/data/ori_pqal.json", whole.encode().replace(b"rain", b"r\xffin"))
     with pytest.raises(UserError, match=r"ori_pqal\.json: not in UTF-8"):
+        load("pubmedqa", tmp_path)
+    written(tmp_path, "pubmedqa/data/ori_pqal.json", whole.replace('"2"', '"1"'))
+    with pytest.raises(UserError, match=r"ori_pqal\.json: an object in it has 1 twice"):
         load("pubmedqa", tmp_path)
     with pytest.raises(UserError, match=r"1B1_golden\.json: not an object with a list of questions"):
         load("bioasq_golden", written(tmp_path, "bioasq/1B1_golden.json", "[]"))

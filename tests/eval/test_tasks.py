@@ -181,6 +181,23 @@ def test_groups_stand_for_their_tasks_and_a_wrong_name_for_its_nearest() -> None
         protocols(["medqa_5option"])
 
 
+def test_the_documentation_lists_every_task_with_its_rows_and_files() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    lines = {line.split("|")[1].strip(" `"): line for line in text.splitlines() if line.startswith("| `")}
+    for name, task in TASKS.items():
+        release = task.scored.releases[0]
+        if name.startswith("mmlu_"):
+            assert f"{name.removeprefix('mmlu_').replace('_', ' ').replace('us h', 'US h')} {release.rows}" in " ".join(
+                text.split()
+            )
+            continue
+        if not task.scored.every:
+            assert f"| {release.rows:,} |" in lines[name]
+        file = task.scored.patterns[0] if task.scored.every else task.scored.patterns[0].replace("*", "")
+        assert file.rpartition("/")[2] in lines[name] or "| the same |" in lines[name]
+    assert set(lines) == {name for name in TASKS if not name.startswith("mmlu_")} | {"mmlu_SUBJECT"}
+
+
 def test_tasks_and_statistics_need_no_torch() -> None:
     modules = "eval.tasks, eval.get, eval.statistics"
     code = f"import sys, {modules}; sys.exit(bool({{'torch', 'numpy', 'pyarrow'}} & {{*sys.modules}}))"
