@@ -113,7 +113,8 @@ def find_files(task: Task, source: Source, data: str) -> list[Path]:
     for pattern in source.patterns:
         found = sorted((path for path in root.glob(pattern) if path.is_file()), key=lambda path: (len(path.name), path))
         if not found:
-            get = f"`python -m eval get {task.name} --data {data}` fetches it. " if source.downloads else ""
+            name = task.name if source == task.scored else f"{task.name}_1shot"
+            get = f"`python -m eval get {name} --data {data}` fetches it. " if source.downloads else ""
             raise UserError(f"{task.name}: there is no {root / pattern}. {get}{task.origin}")
         paths += sorted(found) if source.every else found[:1]
     return paths

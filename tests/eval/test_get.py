@@ -173,6 +173,8 @@ def test_the_hubs_mmlu_becomes_the_rows_of_the_official_file(real_data: Path, su
 def test_files_of_examples_are_fetched_when_examples_are_asked_for(server: Server, tmp_path: Path) -> None:
     get(server, tmp_path, "medqa")
     assert files(tmp_path) == {OFFICIAL_MEDQA}
+    with pytest.raises(UserError, match=r"_train.*`python -m eval get medqa_1shot --data"):
+        load_questions(protocols(["medqa_letter_2shot"])[0], str(tmp_path))
     get(server, tmp_path, "medqa_letter_2shot")
     assert files(tmp_path) == {OFFICIAL_MEDQA, OFFICIAL_MEDQA.replace("test", "train")}
     assert [path for path, _ in server.asked] == [MEDQA, MEDQA_TRAIN]
