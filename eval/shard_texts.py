@@ -28,6 +28,10 @@ from eval.task import BadRow
 
 INDEX, DOC_IDS, CARD = "index.json", "doc_ids.parquet", "card.json"
 COLUMN, ENCODING = "tokens", "ndarray:uint16:"
+NOT_OF_THESE = f"{DOC_IDS} or the tokenizer is not of these shards"
+
+Piece = tuple[int, int, int]
+"""First token among those of its document, place in the stream, tokens."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,15 @@ def read_split(folder: str, names: set[str], tokenizer: str | None) -> Iterator[
     entries = _entries(folder)
     length = _sequence_length(folder, entries)
     stream = np.concatenate([np.empty(0, np.uint16), *(_shard(folder, names, entry, length) for entry in entries)])
-    for id, pieces in _pieces(storage.join(folder, DOC_IDS), length).items():
-        yield Read(id, f"{DOC_IDS} {id}", _text(stream, pieces, vocabulary))
+    documents = _pieces(storage.join(folder, DOC_IDS), length)
+    end = max((start + tokens for pieces in documents.values() for _, start, tokens in pieces), default=0)
+    if abs(end - len(stream)) >= length:  # one sequence at most is padded or dropped behind the last document
+        raise UserError(
+            f"{folder}: {DOC_IDS} tells of {end:,} tokens and the shards hold {len(stream):,}: {NOT_OF_THESE}"
+        )
+    marked = bool((stream == vocabulary.end_of_text).any())  # not so with packing concat
+    for id, pieces in documents.items():
+        yield Read(id, f"{DOC_IDS} {id}", _text(stream, pieces, vocabulary, length if marked else None))
 
 
 def _entries(folder: str) -> list[dict[str, Any]]:
@@ -109,23 +120,26 @@ def _shard(folder: str, names: set[str], entry: dict[str, Any], length: int) -> 
     return np.frombuffer(data, np.uint16, entry["samples"] * length, int(np.frombuffer(data, np.uint32, 1, 4)[0]))
 
 
-def _pieces(location: str, length: int) -> dict[str, list[tuple[int, int, int]]]:
-    """Of each document its pieces, in their order, as (first token in the document, place in the stream, tokens)."""
+def _pieces(location: str, length: int) -> dict[str, list[Piece]]:
+    """The pieces of each document, in their order."""
     with tempfile.TemporaryDirectory() as temporary, storage.local_copy(location, Path(temporary)) as path:
         try:
             rows = pq.read_table(path, columns=["id", "sequence", "offset", "tokens", "begin"])
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{location}: cannot be read as what data_prep writes beside shards: {error}") from error
     start = rows["sequence"].to_numpy() * length + rows["offset"].to_numpy()
-    found: dict[str, list[tuple[int, int, int]]] = {}
-    for id, *piece in zip(*(column.tolist() for column in (
-        rows["id"].to_numpy(), rows["begin"].to_numpy(), start, rows["tokens"].to_numpy(),
-    )), strict=True):  # fmt: skip
+    columns = (rows["begin"].to_pylist(), start.tolist(), rows["tokens"].to_pylist())
+    found: dict[str, list[Piece]] = {}
+    for id, *piece in zip(rows["id"].to_pylist(), *columns, strict=True):
         found.setdefault(id, []).append((piece[0], piece[1], piece[2]))
     return {id: sorted(pieces) for id, pieces in found.items()}
 
 
-def _text(stream: NDArray[np.uint16], pieces: Sequence[tuple[int, int, int]], vocabulary: Vocabulary) -> str | BadRow:
+def _text(
+    stream: NDArray[np.uint16], pieces: Sequence[Piece], vocabulary: Vocabulary, marked: int | None
+) -> str | BadRow:
+    """The text of a document. ``marked``: the sequence length, where <|endoftext|> ends each document, unless its last
+    piece fills a sequence."""
     ids: list[int] = []
     for begin, start, tokens in pieces:
         if begin != len(ids):
@@ -135,18 +149,17 @@ def _text(stream: NDArray[np.uint16], pieces: Sequence[tuple[int, int, int]], vo
         ids += stream[start : start + tokens].tolist()
     if ids and ids[-1] == vocabulary.end_of_text:
         ids.pop()
+    elif marked is not None and pieces[-1][2] != marked:
+        return BadRow(f"does not end where {DOC_IDS} says: {NOT_OF_THESE}")
     table = vocabulary.bytes_of
     parts = [table[id] if id < len(table) else None for id in ids]
     whole = [part for part in parts if part is not None]
     if len(whole) < len(parts):
-        wrong = ids[parts.index(None)]
-        return BadRow(
-            f"holds the id {wrong}, which stands for no text: {DOC_IDS} or the tokenizer is not of these shards"
-        )
+        return BadRow(f"holds the id {ids[parts.index(None)]}, which stands for no text: {NOT_OF_THESE}")
     try:
         text = b"".join(whole).decode()
     except UnicodeDecodeError:
-        return BadRow(f"its tokens are no UTF-8: {DOC_IDS} or the tokenizer is not of these shards")
+        return BadRow(f"its tokens are no UTF-8: {NOT_OF_THESE}")
     return text if text.strip() else BadRow("text is empty")
 
 
