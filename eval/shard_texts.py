@@ -10,6 +10,8 @@ Formats: ``data_prep/shards/mds.py``, ``doc_ids.py`` and ``packing.py``.
 
 import hashlib
 import json
+import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ from eval.prompts import BEGINNING_OF_TEXT
 from eval.task import BadRow
 
 INDEX, DOC_IDS, CARD = "index.json", "doc_ids.parquet", "card.json"
-COLUMN, ENCODING = "tokens", "ndarray:uint16:"
+COLUMN = "tokens"
 NOT_OF_THESE = f"{DOC_IDS} or the tokenizer is not of these shards"
 
 Piece = tuple[int, int, int]
@@ -68,8 +70,7 @@ def read_split(folder: str, names: set[str], tokenizer: str | None) -> Iterator[
             "written; give the texts themselves (.parquet, .jsonl or .txt)"
         )
     vocabulary = _vocabulary(tokenizer or storage.join(_above(folder, 2), "tokenizer"), folder)
-    entries = _entries(folder)
-    length = _sequence_length(folder, entries)
+    entries, length = _index(folder)
     stream = np.concatenate([np.empty(0, np.uint16), *(_shard(folder, names, entry, length) for entry in entries)])
     documents = _pieces(storage.join(folder, DOC_IDS), length)
     end = max((start + tokens for pieces in documents.values() for _, start, tokens in pieces), default=0)
@@ -82,21 +83,17 @@ def read_split(folder: str, names: set[str], tokenizer: str | None) -> Iterator[
         yield Read(id, f"{DOC_IDS} {id}", _text(stream, pieces, vocabulary, length if marked else None))
 
 
-def _entries(folder: str) -> list[dict[str, Any]]:
+def _index(folder: str) -> tuple[list[dict[str, Any]], int]:
+    """The entries of the shards, and how many tokens their sequences have."""
     place = storage.join(folder, INDEX)
     try:
-        return list(json.loads(storage.read_bytes(place))["shards"])
+        entries = list(json.loads(storage.read_bytes(place))["shards"])
+        columns = {(*entry["column_names"], *entry["column_encodings"]) for entry in entries}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{place}: not the index of shards: {error!r}") from error
-
-
-def _sequence_length(folder: str, entries: Sequence[dict[str, Any]]) -> int:
-    columns = {(tuple(entry["column_names"]), tuple(entry["column_encodings"])) for entry in entries}
-    if len(columns) == 1:
-        names, encodings = columns.pop()
-        if names == (COLUMN,) and encodings[0].startswith(ENCODING):
-            return int(encodings[0].removeprefix(ENCODING))
-    raise UserError(f"{folder}: not shards with the one column {COLUMN} of {ENCODING}LENGTH, as data_prep writes them")
+    if len(columns) != 1 or not (form := re.fullmatch(rf"{COLUMN} ndarray:uint16:(\d+)", " ".join(columns.pop()))):
+        raise UserError(f"{place}: not of shards with the one column {COLUMN} of ndarray:uint16:LENGTH, as data_prep's")
+    return entries, int(form[1])
 
 
 def _shard(folder: str, names: set[str], entry: dict[str, Any], length: int) -> NDArray[np.uint16]:
@@ -201,9 +198,9 @@ def _byte_characters() -> str:
 
 
 def _above(folder: str, levels: int) -> str:
-    if not storage.is_remote(folder):
-        return str(Path(folder).absolute().parents[levels - 1])
-    return folder.rstrip("/").rsplit("/", levels)[0]
+    if storage.is_remote(folder):
+        return folder.rstrip("/").rsplit("/", levels)[0]
+    return os.path.normpath(os.path.join(os.path.abspath(folder), *[".."] * levels))
 
 
 def _sha256(data: bytes) -> str:

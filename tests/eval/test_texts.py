@@ -275,6 +275,15 @@ def test_shards_that_are_not_whole_or_not_of_this_tokenizer_are_refused(
     texts = load_texts("held out", str(out / "mds" / "val"))
     assert [entry.id for entry in texts.refused if "does not end where" in entry.reason] == [table["id"][0].as_py()]
 
+    (out / "mds" / "val" / "index.json").write_text(
+        '{"shards": [{"column_names": ["text"], "column_encodings": ["str"]}]}'
+    )
+    with pytest.raises(UserError, match=r"index.json: not of shards with the one column tokens"):
+        load_texts("held out", str(out / "mds" / "val"))
+    (out / "mds" / "val" / "index.json").write_text('{"shards": [{"samples": 1}]}')
+    with pytest.raises(UserError, match=r"index.json: not the index of shards: KeyError"):
+        load_texts("held out", str(out / "mds" / "val"))
+
     out = changed("no_card")  # a tokenizer that nothing vouches for
     (out / "mds" / "card.json").unlink()
     content = json.loads((out / "tokenizer" / "tokenizer.json").read_text())
