@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from base.errors import UserError
 from eval.prompts import Encoder
-from eval.scoring import LogitsAt
+from eval.scoring import LogitsAt, require_vocabulary
 from eval.task import Refused
 from eval.texts import Document, Texts
 
@@ -153,7 +153,7 @@ def measure(
     nothing = torch.zeros(1, 1, dtype=torch.long)
     with torch.no_grad():
         vocabulary = logits_at(nothing, nothing).shape[-1]
-        _require_vocabulary(encoded.tokens, vocabulary)
+        require_vocabulary(max(int(ids.max()) for ids in encoded.tokens), vocabulary)
         batches = _batches(encoded.windows, batch_size, vocabulary)
         for start in range(0, len(batches), world_size):
             together = batches[start : start + world_size]
@@ -212,13 +212,3 @@ def _nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         for first in range(0, len(rows), step)
     ]
     return torch.cat(pieces).view(targets.shape).cpu().double()
-
-
-def _require_vocabulary(tokens: Sequence[NDArray[np.int32]], known: int) -> None:
-    # On a GPU an id outside the embedding ends the process with an assertion of the device, far from its cause.
-    largest = max(int(ids.max()) for ids in tokens)
-    if largest >= known:
-        raise UserError(
-            f"the tokenizer gives the id {largest:,}, but the model knows {known:,} ids (0 to {known - 1:,}): "
-            "measure a model with the tokenizer that it was trained with"
-        )

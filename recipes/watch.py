@@ -17,10 +17,9 @@ from composer.utils import dist
 from base import storage
 from base.errors import MayPass, UserError
 from base.progress import say
-from eval.official_files import Questions
 from model.checkpoint import list_checkpoints
 from recipes.evaluate_model import score_subject
-from recipes.evaluation import Evaluation, Model, find_model
+from recipes.evaluation import Asked, Evaluation, Model, find_model
 from recipes.subject import load_subject, start
 from recipes.together import together
 
@@ -30,7 +29,7 @@ TABLE, NOT_SCORED = "scores_over_tokens.csv", "not_scored.json"
 COLUMNS = ("tokens", "batch", "task", "metric", "score", "ci_low", "ci_high", "acc", "acc_norm", "n", "majority")
 
 
-def watch(config: Evaluation, questions: list[Questions]) -> None:
+def watch(config: Evaluation, asked: Asked) -> None:
     """Score each whole checkpoint of ``config.watch`` that has no results yet, oldest first, and wait for more.
 
     One that is gone before it was read (a run keeps its newest ones), or is damaged, is said, written to
@@ -42,12 +41,12 @@ def watch(config: Evaluation, questions: list[Questions]) -> None:
         UserError: ``out`` holds results of other questions.
     """
     device = start()
-    watched = _Watched(config, questions)
+    watched = _Watched(config, asked)
     last_seen = time.monotonic()
     while True:
         try:
             for model in _of_rank_0(watched.new):
-                _score(config, questions, watched, model, device)
+                _score(config, asked, watched, model, device)
                 last_seen = time.monotonic()
         except MayPass as error:
             _of_rank_0(partial(say, f"waiting: {error}"))
@@ -57,9 +56,7 @@ def watch(config: Evaluation, questions: list[Questions]) -> None:
         time.sleep(config.watch_every_seconds)
 
 
-def _score(
-    config: Evaluation, questions: list[Questions], watched: "_Watched", model: Model, device: torch.device
-) -> None:
+def _score(config: Evaluation, asked: Asked, watched: "_Watched", model: Model, device: torch.device) -> None:
     try:
         subject = load_subject(model, device)
     except MayPass:
@@ -68,7 +65,7 @@ def _score(
         _of_rank_0(partial(watched.leave, model.name, str(error)))
         return
     subject.about["asked"] = watched.asked
-    score_subject(config, model.name, subject, questions)
+    score_subject(config, model.name, subject, asked)
     _of_rank_0(watched.write_table)
 
 
@@ -81,12 +78,13 @@ def _of_rank_0(work: Callable[[], T]) -> T:
 class _Watched:
     """The checkpoints of one folder and their results in another. Used on rank 0 alone."""
 
-    def __init__(self, config: Evaluation, questions: list[Questions]):
+    def __init__(self, config: Evaluation, asked: Asked):
         assert config.watch is not None
         self.folder, self.out = config.watch, config.out
         self.asked = {
-            "tasks": [one.protocol.name for one in questions], "files": [one.sha256 for one in questions],
+            "tasks": [one.protocol.name for one in asked.questions], "files": [one.sha256 for one in asked.questions],
             "limit": config.limit, "precision": config.precision, "beginning_of_text": config.beginning_of_text,
+            "texts": {one.name: [one.place, one.limit_bytes] for one in asked.texts},
         }  # fmt: skip
 
     def new(self) -> list[Model]:
