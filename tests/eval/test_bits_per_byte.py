@@ -19,8 +19,9 @@ from eval import rolling
 from eval.bits_per_byte import DocumentScore, TextScore, difference, ratio_with_interval, score_texts
 from eval.prompts import FastEncoder, load_tokenizer
 from eval.rolling import EncodedTexts, Window, encode_texts, measure
-from eval.scoring import LogitsAt, from_transformers
+from eval.scoring import LogitsAt
 from eval.texts import Texts, load_texts
+from eval.transformers_scorer import TransformersScorer
 
 LENGTH = 32  # tokens that the small model reads
 
@@ -87,7 +88,7 @@ def test_a_document_within_the_context_equals_a_full_forward_by_transformers(
     texts: Texts, encoder: FastEncoder, model: GPT2LMHeadModel
 ) -> None:
     encoded = encode_texts(texts, encoder, LENGTH)
-    _, found = scored(encoded, from_transformers(model))
+    _, found = scored(encoded, TransformersScorer(model).logits_at)
     short = 0
     for document, score in zip(texts.documents, found, strict=True):
         (ids,) = encoder([document.text])
@@ -103,7 +104,7 @@ def test_a_longer_document_equals_a_loop_over_its_windows(
     texts: Texts, encoder: FastEncoder, model: GPT2LMHeadModel, context: int
 ) -> None:
     encoded = encode_texts(texts, encoder, LENGTH, context)
-    _, found = scored(encoded, from_transformers(model))
+    _, found = scored(encoded, TransformersScorer(model).logits_at)
     for tokens, score in zip(encoded.tokens, found, strict=True):
         if len(tokens) < 400:
             assert score.nats == pytest.approx(in_windows(model, tokens.tolist(), LENGTH, context), rel=1e-5)
@@ -122,7 +123,7 @@ def test_a_real_gpt2_on_real_text_equals_a_loop_over_its_windows(
     start = gpt2([text[:10]])[0][0]  # this tokenizer folder has no <|endoftext|>; any token will do here
     gpt2.beginning_of_text = start
     encoded = encode_texts(load_texts("real", str(tmp_path)), gpt2, 1024, context)
-    _, found = scored(encoded, from_transformers(real))
+    _, found = scored(encoded, TransformersScorer(real).logits_at)
     for tokens, score in zip(encoded.tokens, found, strict=True):
         ids, total, done = tokens.tolist(), 0.0, 0
         while done < len(ids) - 1:
@@ -148,7 +149,7 @@ def test_scores_do_not_depend_on_batches_or_ranks(
     texts: Texts, encoder: FastEncoder, model: GPT2LMHeadModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded = encode_texts(texts, encoder, LENGTH)
-    logits_at = from_transformers(model)
+    logits_at = TransformersScorer(model).logits_at
     one, _ = scored(encoded, logits_at, batch_size=1)
     calls: list[int] = []
 
@@ -312,7 +313,7 @@ def test_wrong_models_and_tokenizers_are_named(texts: Texts, encoder: FastEncode
 
 
 def test_half_precision_logits_are_taken_in_fp32(texts: Texts, encoder: FastEncoder, model: GPT2LMHeadModel) -> None:
-    logits_at = from_transformers(model)
+    logits_at = TransformersScorer(model).logits_at
     encoded = encode_texts(texts, encoder, LENGTH)
 
     def rounded(ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
