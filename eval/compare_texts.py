@@ -20,9 +20,8 @@ def compare_texts(a: str, b: str) -> dict[str, Difference]:
             try:
                 found[name] = difference(of_a[name], of_b[name])
             except UserError as error:
-                raise UserError(
-                    f"{name}: {error}; measure one of the two again, with the same texts_limit_bytes"
-                ) from None
+                remedy = "measure one of the two again, with the same texts_limit_bytes"
+                raise UserError(f"{name}: {error}; {remedy}") from None
     return found
 
 

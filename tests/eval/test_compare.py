@@ -101,7 +101,7 @@ def test_texts_that_both_were_measured_on_are_compared_document_by_document(
     told = capsys.readouterr().out
     assert "held_out: B - A +0.5000 [+0.5000, +0.5000] bits per byte, paired by document; 2 documents" in told
     Path(b.removesuffix(".json") + ".texts.jsonl").write_text(lines.splitlines()[0])
-    with pytest.raises(UserError, match="held_out: .*not of the same documents"):
+    with pytest.raises(UserError, match=r"held_out: .*not of the same documents"):
         main([a, b])
     Path(b.removesuffix(".json") + ".texts.jsonl").write_text("{}")
     with pytest.raises(UserError, match=r"b\.texts\.jsonl, line 1: no document"):
