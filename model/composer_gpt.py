@@ -36,10 +36,11 @@ class ComposerGPT(ComposerModel):
         # Called for each module after sharding, when the model was built on the meta device.
         self.gpt.param_init_fn = lambda module: initialize_module(module, names[module], gpt.config, seed)
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """The loss of a training batch; with ``positions`` in the batch, the logits there (B P V)."""
+    def forward(self, batch: Mapping[str, Any]) -> Tensor:
+        """The loss of a training batch; with ``positions`` in the batch, the logits there (B P V), of rows that may
+        branch (``branches``, see :class:`model.branches.Branches`)."""
         if "positions" in batch:
-            return self.gpt(batch["input_ids"], positions=batch["positions"])
+            return self.gpt(batch["input_ids"], positions=batch["positions"], branches=batch.get("branches"))
         return self.gpt(batch["input_ids"], labels=batch["input_ids"])
 
     def loss(self, outputs: Tensor, batch: Any) -> Tensor:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from model.branches import Branches, OfLayer
 from model.config import GPTConfig
 from model.documents import document_mask
 from model.loss import PieceOfLoss, next_token_loss, piece_of_loss
@@ -30,13 +31,16 @@ class Attention(nn.Module):
         self.c_attn = nn.Linear(config.d_model, 3 * config.d_model)
         self.c_proj = nn.Linear(config.d_model, config.d_model)
 
-    def forward(self, x: Tensor, layer: Tensor, documents: BlockMask | None) -> Tensor:
+    def forward(self, x: Tensor, layer: Tensor, documents: BlockMask | None, branches: OfLayer | None) -> Tensor:
         B, T, D = x.shape
         qkv = self.c_attn(x).view(B, T, 3, self.n_heads, D // self.n_heads)
         q, k, v = qkv.transpose(1, 3).unbind(2)  # each B H T D/H
         if self.by_layer:
             q = q / layer
-        if documents is None:
+        if branches is not None:
+            k, v = branches.after_beginning(k, v)  # B H P+T D/H
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=branches.sees)  # B H T D/H
+        elif documents is None:
             p = self.dropout if self.training else 0.0
             y = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)  # B H T D/H
         else:
@@ -73,8 +77,10 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.resid_pdrop)
 
-    def forward(self, x: Tensor, layer: Tensor, documents: BlockMask | None = None) -> Tensor:
-        x = x + self.dropout(self.attn(self.ln_1(x), layer, documents))
+    def forward(
+        self, x: Tensor, layer: Tensor, documents: BlockMask | None = None, branches: OfLayer | None = None
+    ) -> Tensor:
+        x = x + self.dropout(self.attn(self.ln_1(x), layer, documents, branches))
         return x + self.dropout(self.mlp(self.ln_2(x)))
 
 
@@ -109,22 +115,31 @@ class GPT(nn.Module):
             self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
             self.ln_f = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
 
-    def forward(self, input_ids: Tensor, labels: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        input_ids: Tensor,
+        labels: Tensor | None = None,
+        positions: Tensor | None = None,
+        branches: Branches | None = None,
+    ) -> Tensor:
         """Run the decoder.
 
         Args:
             input_ids: B T, int64.
             labels: B T, int64, usually the input itself; position t is asked for label t + 1. -100 is not asked for.
-            positions: B P, int64; logits are given only there. The projection is a large part of a small model.
+            positions: B P, int64; logits are given only there. The projection is a large part of a small model. Or N:
+                tokens of all rows, counted through the rows.
+            branches: of rows that branch; None: each row is one text. ``positions`` count the row's tokens either way.
 
         Returns:
             With ``labels`` the mean cross entropy in nats (scalar, fp32; in training with the z-loss); else logits,
-            B P V or B T V.
+            B P V, N V or B T V.
         """
         T = input_ids.shape[1]
-        if self.config.max_seq_len < T:
+        if branches is None and self.config.max_seq_len < T:
             raise ValueError(f"{T} positions; the model has learned {self.config.max_seq_len}")
-        x = self.wte(input_ids) + self.wpe(torch.arange(T, device=input_ids.device))  # B T D
+        places = torch.arange(T, device=input_ids.device) if branches is None else branches.places
+        x = self.wte(input_ids) + self.wpe(places)  # B T D
         x = self.dropout(x)
         # The residual stream too is in autocast's type, as it is when FSDP2 casts the embeddings.
         if torch.is_autocast_enabled(x.device.type):
@@ -133,15 +148,20 @@ class GPT(nn.Module):
         if self.end_of_text is not None and labels is not None:
             documents = document_mask(input_ids, self.end_of_text)
         layers = torch.arange(1, len(self.blocks) + 1, device=x.device)
-        for layer, block in zip(layers, self.blocks, strict=True):
-            x = block(x, layer, documents)
+        for number, (layer, block) in enumerate(zip(layers, self.blocks, strict=True)):
+            if branches is None:
+                x = block(x, layer, documents)
+            else:
+                x = block(x, layer, None, branches.of_layer(number))
         x = self.ln_f(x)
         if labels is not None:
             z_loss = self.z_loss if self.training else 0.0
             return next_token_loss(x, self.wte.weight, labels, z_loss, self.piece_of_loss)
-        if positions is not None:
+        if positions is not None and positions.dim() == 1:
+            x = x.flatten(0, 1)[positions]  # N D
+        elif positions is not None:
             x = x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # B P D
-        return F.linear(x, self.wte.weight)  # B T V or B P V
+        return F.linear(x, self.wte.weight)  # B T V, B P V or N V
 
 
 def initialize(gpt: GPT, seed: int) -> None:

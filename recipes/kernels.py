@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask
 
+from model.branches import OfLayer
 from model.gpt import GPT, Block
 from model.loss import piece_of_loss
 from recipes.schema import Compile, Float8
@@ -54,10 +55,12 @@ def _compiled_in_training(block: Block, options: dict[str, Any]) -> Callable[...
     plain = block.forward
     compiled = torch.compile(plain, dynamic=False, options=options)
 
-    def forward(x: Tensor, layer: Tensor, documents: BlockMask | None = None) -> Tensor:
+    def forward(
+        x: Tensor, layer: Tensor, documents: BlockMask | None = None, branches: OfLayer | None = None
+    ) -> Tensor:
         wanted = block.training if documents is None else x.is_cuda
         if not wanted:
-            return plain(x, layer, documents)
+            return plain(x, layer, documents, branches)
         with fastest_attention():  # the kernel is chosen when the graph is made
             return compiled(x, layer, documents)
 
