@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import takewhile
+from typing import Any
 from typing import Protocol as Interface
 
 from tokenizers import Tokenizer
@@ -83,7 +84,7 @@ class Prepared:
         too_long: how many questions do not fit into the model's context.
         without_question: every answer that there is → its ids after the beginning of text alone, when the options'
             likelihoods without their question were asked for (``acc_pmi``).
-        prompt_hash: see :func:`prompt_hash`.
+        question_hash, prompt_hash: see :func:`question_hash` and :func:`prompt_hash`.
     """
 
     questions: Questions
@@ -91,6 +92,7 @@ class Prepared:
     unscorable: dict[str, str]
     too_long: int
     without_question: dict[str, Encoded]
+    question_hash: str
     prompt_hash: str
 
     @property
@@ -196,7 +198,13 @@ def prepare(
             for text, ids in zip(texts, encoder([f" {text}" for text in texts]), strict=True)
         }
     return Prepared(
-        questions, tuple(encoded), unscorable, too_long, alone, prompt_hash(questions, encoder, beginning_of_text)
+        questions,
+        tuple(encoded),
+        unscorable,
+        too_long,
+        alone,
+        question_hash(questions, beginning_of_text),
+        prompt_hash(questions, encoder, beginning_of_text),
     )
 
 
@@ -223,17 +231,27 @@ def encode(
     return Encoded(id, (*first, *rows[0][: max(given, 0)]), tuple(tuple(row[max(given, 0) :]) for row in rows), cut)
 
 
-def prompt_hash(questions: Questions, encoder: Encoder, beginning_of_text: bool) -> str:
-    """SHA-256 over everything that decides which tokens are scored: scores with different hashes do not compare."""
+def question_hash(questions: Questions, beginning_of_text: bool) -> str:
+    """SHA-256 over all that decides what is asked: scores in which it differs do not compare."""
     protocol = questions.protocol
-    decides = {
-        "task": protocol.task.name,
-        "version": protocol.task.version,
-        "form": asdict(protocol.form),
-        "shots": [asdict(shot) for shot in questions.shots],
-        "beginning_of_text": beginning_of_text,
-        "tokenizer": encoder.sha256,
-    }
+    return _hash(
+        task=protocol.task.name,
+        version=protocol.task.version,
+        form=asdict(protocol.form),
+        shots=[asdict(shot) for shot in questions.shots],
+        beginning_of_text=beginning_of_text,
+    )
+
+
+def prompt_hash(questions: Questions, encoder: Encoder, beginning_of_text: bool) -> str:
+    """SHA-256 over all that decides which tokens are scored: what is asked, and the tokenizer.
+
+    Models with different tokenizers differ in it, and may be compared where they are asked the same.
+    """
+    return _hash(question=question_hash(questions, beginning_of_text), tokenizer=encoder.sha256)
+
+
+def _hash(**decides: Any) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 

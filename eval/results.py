@@ -91,6 +91,7 @@ class Score:
         fewer_shots, fewer_passages: questions from which some were left out.
         unscorable: all that could not be scored, with the reason.
         files, release, rows_in_file: what was read (path below the data folder → SHA-256), and what it is known as.
+        question_hash, prompt_hash: see :func:`eval.prompts.question_hash` and :func:`eval.prompts.prompt_hash`.
     """
 
     task: str
@@ -122,6 +123,7 @@ class Score:
     files: dict[str, str]
     release: str
     rows_in_file: int
+    question_hash: str
     prompt_hash: str
     notes: str
 
@@ -146,7 +148,9 @@ def score_of(
     protocol, task = questions.protocol, questions.protocol.task
     alone = without_question if prepared.without_question else None
     encoded = {one.id: one for one in prepared.encoded}
-    items = [_scored(prepared, item, encoded.get(item.id), log_likelihoods.get(item.id), alone) for item in questions.items]
+    items = [
+        _scored(prepared, item, encoded.get(item.id), log_likelihoods.get(item.id), alone) for item in questions.items
+    ]
     items += [_unscored(prepared, refused.id, None, None, refused.reason) for refused in questions.refused]
     n = len(items)
     metrics = [metric for metric in METRICS if metric != ACC_PMI or alone is not None]
@@ -192,6 +196,7 @@ def score_of(
         files=questions.sha256,
         release=questions.known_as(),
         rows_in_file=questions.rows_in_file,
+        question_hash=prepared.question_hash,
         prompt_hash=prepared.prompt_hash,
         notes=task.notes,
     )
