@@ -1,0 +1,443 @@
+"""What the report of an evaluation says, in the order in which a reader asks."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from base.page import Block, Heading, Listing, Paragraph, Plots, Points, Table, Tiles, plain
+from base.progress import count
+from eval import report_plots as plots
+from eval.records import Record
+from eval.report_examples import examples, option_names
+from eval.report_facts import Facts, protocol_of
+from eval.report_published import beside_published
+from eval.results import Score
+from eval.statistics import wilson_interval
+from eval.task import ACC, ACC_BYTES, ACC_NORM, ACC_PMI, ACC_TOKEN, METRICS
+
+FEW = 30  # questions of a subject; below it an accuracy says next to nothing
+UNRELIABLE = 300  # questions; below it bins of a tenth miss their accuracy by chance alone
+UNSCORABLE = 20  # shown of each protocol
+MEANINGS = {
+    ACC: "sum",
+    ACC_NORM: "by characters",
+    ACC_BYTES: "by bytes",
+    ACC_TOKEN: "by tokens",
+    ACC_PMI: "less the answer alone",
+}
+
+
+def blocks(facts: Facts) -> list[Block]:
+    """The whole report."""
+    sections = (
+        opening, scores, over_tokens, beside_published, averages, running_text, seen, subjects, positions, calibration,
+        examples, unscorable, protocols, origin,
+    )  # fmt: skip
+    return [block for section in sections for block in section(facts)]
+
+
+def opening(facts: Facts) -> Iterable[Block]:
+    shown = facts.shown
+    yield Heading(f"Evaluation: {plain(shown.name)}", 1)
+    yield Paragraph(
+        "Accuracies on question-answering files, each asked by a fixed protocol that stands with its hashes at the end. "
+        "What could not be scored counts as a wrong answer."
+    )
+    model = (shown.model or shown.name).rstrip("/").rsplit("/", 1)[-1]
+    yield Tiles(
+        [
+            (plain(model), "model"),
+            (count(shown.tokens) if shown.tokens is not None else "not known", "tokens trained on"),
+            (f"{len(shown.scores):,}", "protocols"),
+            (f"{sum(score.n for score in shown.scores.values()):,}", "questions asked"),
+        ]
+    )
+    if facts.left_out:
+        yield Paragraph("Files of the folder that are no result file of this version, and were left out:")
+        yield Table(["file", "reason"], [[plain(file), plain(why)] for file, why in facts.left_out.items()])
+    if facts.others:
+        names = ", ".join(map(plain, facts.others))
+        yield Paragraph(f"Also in the folder and not shown here: {names}. Name them with `--against`.", note=True)
+
+
+def scores(facts: Facts) -> Iterable[Block]:
+    rows = [(name, record) for name in _protocols(facts) for record in facts.compared if name in record.scores]
+    if not rows:
+        return
+    beside = bool(facts.against)
+    yield Heading("Scores")
+    final, others, quality = [], [], []
+    for name, record in rows:
+        score = record.scores[name]
+        head = [plain(name), *([plain(record.name)] if beside else [])]
+        interval = score.intervals[score.metric]
+        final.append(
+            [*head, f"{score.n:,}", MEANINGS[score.metric], percent(score.primary), between(interval),
+             percent(score.majority), _against_baseline(score),
+             *([_asked_alike(facts.shown.scores.get(name), score)] if beside else [])]
+        )  # fmt: skip
+        others.append([*head, *(percent(getattr(score, metric)) for metric in METRICS)])
+        quality.append(
+            [*head, number(score.macro_f1), number(score.ece), number(score.brier), f"{score.n - score.scored:,}",
+             f"{score.too_long:,}", f"{score.bad_rows:,}", f"{score.fewer_shots:,}", f"{score.fewer_passages:,}"]
+        )  # fmt: skip
+    of = ["protocol", *(["model"] if beside else [])]
+    yield Table(
+        [*of, "questions", "answer by", "accuracy, %", "95 %", "majority, %", "against it",
+         *(["asked as ours"] if beside else [])],
+        final,
+    )  # fmt: skip
+    yield Paragraph(
+        "The answer is the option with the highest likelihood: of its text as a whole (sum), or divided by its length. "
+        "95 %: the Wilson interval. Majority: always answering the position that is right most often. "
+        + ("A prompt hash covers the tokenizer too: another model's is another one. " if beside else ""),
+        note=True,
+    )
+    yield Heading("All accuracies, %", 3)
+    yield Table([*of, *(MEANINGS[metric] for metric in METRICS)], others)
+    yield Heading("Calibration, and what could not be asked whole", 3)
+    yield Table(
+        [*of, "macro-F1", "ECE", "Brier", "not scored", "too long", "rows refused", "fewer shots", "fewer passages"],
+        quality,
+    )
+    yield Paragraph(
+        "Not scored are questions that are too long, rows of the file that are no question, and likelihoods that are "
+        "no number. Fewer shots or passages: questions that fit only without some.",
+        note=True,
+    )
+
+
+def _protocols(facts: Facts) -> list[str]:
+    """Those of the shown record in its order, then those that only others have."""
+    return list(dict.fromkeys(name for record in facts.compared for name in record.scores))
+
+
+def _against_baseline(score: Score) -> str:
+    low, high = score.intervals[score.metric]
+    return "above" if low > score.majority else "below" if high < score.majority else "not told apart"
+
+
+def _asked_alike(ours: Score | None, other: Score) -> str:
+    if other is ours:
+        return "–"
+    if ours is None:
+        return "ours was not asked"
+    differs = []
+    if other.question_hash != ours.question_hash:
+        differs.append("another prompt")
+    elif other.prompt_hash != ours.prompt_hash:
+        differs.append("another tokenizer")
+    if (other.files, other.n) != (ours.files, ours.n):
+        differs.append("other questions")
+    return ", ".join(differs) or "yes"
+
+
+def over_tokens(facts: Facts) -> Iterable[Block]:
+    pictures = []
+    other_prompts = 0
+    for name, shown in facts.shown.scores.items():
+        found = [(record, record.scores[name]) for record in facts.curve if name in record.scores]
+        alike = [(record, score) for record, score in found if score.prompt_hash == shown.prompt_hash]
+        other_prompts += len(found) - len(alike)
+        if len(alike) < 2:
+            continue
+        # Scores of different numbers of questions are not joined by a line.
+        sizes = sorted({score.n for _, score in alike}, reverse=True)
+        series = {
+            f"{n:,} questions": [
+                plots.Point(record.tokens or 0, score.primary, score.intervals[shown.metric])
+                for record, score in alike
+                if score.n == n
+            ]
+            for n in sizes
+        }
+        caption = f"{plain(name)}: {len(alike)} scores of {' and '.join(series)}."
+        pictures.append((plots.over_tokens(series, "accuracy", shown.majority, shares=True), caption))
+    if not pictures:
+        return
+    yield Heading("Scores over tokens")
+    yield Paragraph(
+        "The primary accuracy of each checkpoint with its 95 % interval; dashed: the majority baseline. Neighbours on a "
+        "curve answer the same questions, so their difference is surer than two bands suggest: "
+        "`python -m eval compare` takes them pair by pair." 
+    )
+    yield Plots(pictures)
+    if other_prompts:
+        yield Paragraph(f"{other_prompts:,} scores with another prompt or tokenizer are not on the curves.", note=True)
+
+
+def running_text(facts: Facts) -> Iterable[Block]:
+    """Bits per byte."""
+    if not any(record.texts for record in facts.compared):
+        return
+    yield Heading("Bits per byte of running text")
+    yield Paragraph("What a byte of the text costs the model: lower is better, and tokenizers compare.")
+    pictures = []
+    for name in facts.shown.texts:
+        found = [record for record in facts.curve if name in record.texts]
+        if len(found) > 1:
+            points = [plots.Point(record.tokens or 0, record.texts[name]["bits_per_byte"]) for record in found]
+            picture = plots.over_tokens({"": points}, "bits per byte", None, shares=False)
+            pictures.append((picture, f"{plain(name)}."))
+    if pictures:
+        yield Plots(pictures)
+    rows = [(name, record, text) for record in facts.compared for name, text in record.texts.items()]
+    more = [key for key in dict.fromkeys(key for *_, text in rows for key in text) if key != "bits_per_byte"]
+    more = [key for key in more if all(_is_plain(text.get(key)) for *_, text in rows)]
+    yield Table(
+        ["text", "model", "bits per byte", *(plain(key).replace("_", " ") for key in more)],
+        [
+            [plain(name), plain(record.name), f"{text['bits_per_byte']:.4f}", *(shown(text.get(key)) for key in more)]
+            for name, record, text in rows
+        ],
+    )
+
+
+def averages(facts: Facts) -> Iterable[Block]:
+    groups = [(name, record) for record in facts.compared for name in record.averages]
+    if not groups:
+        return
+    yield Heading("Averages")
+    yield Paragraph(
+        "Macro: the plain mean over the protocols, each counting alike. Micro: over all questions, so that the largest "
+        "protocol decides. The two are different numbers and never stand for each other."
+    )
+    rows = []
+    for name, record in groups:
+        average = record.averages[name]
+        for kind in ("macro", "micro"):
+            values = average.get(kind)
+            values = values if isinstance(values, dict) else {}
+            cells = [values.get(key) for key in ("primary", *METRICS)]
+            rows.append(
+                [plain(name), plain(record.name), kind, shown(average.get("n")), *(percent(cell) for cell in cells),
+                 between(values.get("ci95"))]
+            )  # fmt: skip
+    header = ["group", "model", "mean", "questions", "primary, %", *(MEANINGS[one] for one in METRICS), "95 %"]
+    yield Table(*_without_empty(header, rows))
+    for name, record in groups[: len(facts.shown.averages)]:
+        members = record.averages[name].get("members")
+        if isinstance(members, list):
+            yield Paragraph(f"{plain(name)}: {', '.join(map(plain, members))}.", note=True)
+
+
+def seen(facts: Facts) -> Iterable[Block]:
+    """What was in the training corpus, and what was not."""
+    if not facts.shown.seen:
+        return
+    yield Heading("Seen and unseen questions")
+    yield Paragraph(
+        "Questions of which the corpus card says that their text, or the abstract they are made from, was in the "
+        "training corpus, apart from the others."
+    )
+    rows = []
+    for name, parts in facts.shown.seen.items():
+        for part, values in parts.items():
+            if isinstance(values, dict):
+                share = next((values[key] for key in ("primary", "score", "acc") if key in values), None)
+                rows.append(
+                    [plain(name), plain(part), shown(values.get("n")), percent(share), between(values.get("ci95"))]
+                )
+    yield Table(["protocol", "questions that are", "questions", "accuracy, %", "95 %"], rows)
+
+
+def subjects(facts: Facts) -> Iterable[Block]:
+    pictures, rows = [], []
+    for name, score in facts.shown.scores.items():
+        if len(score.subjects) < 2:
+            continue
+        by_size = sorted(score.subjects.items(), key=lambda pair: (-pair[1].n, pair[0]))
+        picture = plots.bars_with_intervals(
+            [f"{subject} ({one.n:,})" for subject, one in by_size],
+            [one.correct / one.n for _, one in by_size],
+            [one.ci95 for _, one in by_size],
+            [one.n < FEW for _, one in by_size],
+        )
+        few = sum(one.n < FEW for _, one in by_size)
+        caption = f"{plain(name)}, {MEANINGS[score.metric]}; in brackets the number of questions."
+        pictures.append((picture, caption + (f" Grey: fewer than {FEW}." if few else "")))
+        rows += [
+            [plain(name), plain(subject), f"{one.n:,}", percent(one.correct / one.n), between(one.ci95)]
+            for subject, one in by_size
+        ]
+    if pictures:
+        yield Heading("By subject")
+        yield Plots(pictures)
+        yield Table(["protocol", "subject", "questions", "accuracy, %", "95 %"], rows)
+
+
+def positions(facts: Facts) -> Iterable[Block]:
+    """Whether the model answers by the position instead of by the question."""
+    if not facts.shown.scores:
+        return
+    yield Heading("What is answered, and what is right")
+    yield Paragraph(
+        "How often each option is the answer, beside how often it is right. A model that answers one position nearly "
+        "always has not read the question; its accuracy is then that position's share."
+    )
+    pictures, rows = [], []
+    for name, score in facts.shown.scores.items():
+        names = option_names(facts, name)
+        answered = score.predicted[score.metric]
+        caption = f"{plain(name)}, {MEANINGS[score.metric]}."
+        pictures.append((plots.answered_and_right(names, answered, score.gold), caption))
+        for what, values in (("answered", answered), ("right", score.gold)):
+            cells = [f"{plain(option)}: {value:,}" for option, value in zip(names, values, strict=True)]
+            rows.append([plain(name), what, ", ".join(cells)])
+    yield Plots(pictures)
+    yield Table(["protocol", "", "questions"], rows)
+
+
+def calibration(facts: Facts) -> Iterable[Block]:
+    pictures = []
+    for name, score in facts.shown.scores.items():
+        bins = facts.bins(name)
+        if not bins:
+            continue
+        right = [round(one.accuracy * one.n) for one in bins]
+        picture = plots.reliability(
+            [one.probability for one in bins],
+            [one.accuracy for one in bins],
+            [wilson_interval(correct, one.n) for correct, one in zip(right, bins, strict=True)],
+        )
+        few = f" Under {UNRELIABLE} questions it is not to be relied on." if score.scored < UNRELIABLE else ""
+        caption = f"{plain(name)}: {len(bins)} bins of about {score.scored // len(bins):,} questions, ECE {number(score.ece)}.{few}"
+        pictures.append((picture, caption))
+    if not pictures and facts.no_items is None:
+        return
+    yield Heading("Calibration")
+    if facts.no_items is not None:
+        yield Paragraph(f"Not shown, nor are examples, since the items cannot be used. {plain(facts.no_items)}")
+        return
+    yield Paragraph(
+        "The probability of the likeliest option, if one of them must be it (softmax over the summed log-likelihoods), "
+        "against how often it is right. On the dashed line a model is as sure as it should be; below, too sure."
+    )
+    yield Plots(pictures)
+
+
+def unscorable(facts: Facts) -> Iterable[Block]:
+    rows = []
+    for name, score in facts.shown.scores.items():
+        found = score.unscorable
+        rows += [
+            [plain(name), plain(one.get("id", "")), plain(one.get("reason", ""))] for one in found[:UNSCORABLE]
+        ]
+        if len(found) > UNSCORABLE:
+            rows.append([plain(name), f"{len(found) - UNSCORABLE:,} more", "all of them are in results.json"])
+    if rows:
+        yield Heading("What could not be scored")
+        yield Paragraph("Each of these counts as a wrong answer.")
+        yield Table(["protocol", "question", "reason"], rows)
+
+
+def protocols(facts: Facts) -> Iterable[Block]:
+    found = facts.shown.scores
+    if not found:
+        return
+    yield Heading("Protocols and hashes")
+    yield Table(
+        ["protocol", "task", "version", "form", "shots", "answer by", "prompt, SHA-256"],
+        [
+            [plain(name), plain(one.task), str(one.version), plain(one.form), str(one.shots), MEANINGS[one.metric],
+             f"`{plain(one.prompt_hash)}`"]
+            for name, one in found.items()
+        ],
+    )  # fmt: skip
+    yield Paragraph(
+        "The prompt's SHA-256 is over all that decides which tokens are scored: task, version, form, shots, what stands "
+        "at the beginning, and the tokenizer. Scores with different ones do not compare.",
+        note=True,
+    )
+    by_template: dict[str, list[str]] = {}
+    for name, one in found.items():
+        protocol = protocol_of(one)
+        if isinstance(protocol, str):
+            yield Paragraph(f"{plain(name)}: the prompt cannot be shown: {plain(protocol)}.")
+            continue
+        form = protocol.form
+        text = f"{form.description}{form.template} ▏{'A' if form.answers == 'letters' else 'text of an option'}"
+        by_template.setdefault(text, []).append(plain(name))
+    yield Heading("The prompts", 3)
+    for text, names in by_template.items():
+        yield Paragraph(f"{', '.join(names)}; what is scored stands after the bar:")
+        yield Listing(text, "text")
+    yield Heading("The files", 3)
+    files = {
+        (path, sha256): (one, [plain(other) for other, score in found.items() if score.files.get(path) == sha256])
+        for one in found.values()
+        for path, sha256 in one.files.items()
+    }
+    yield Table(
+        ["file", "SHA-256", "rows", "what it is", "for"],
+        [
+            [f"`{plain(path)}`", f"`{plain(sha256)}`", f"{one.rows_in_file:,}", plain(one.release), ", ".join(names)]
+            for (path, sha256), (one, names) in files.items()
+        ],
+    )
+    yield Heading("To know before comparing", 3)
+    yield Points(list(dict.fromkeys(f"{plain(one.task)}: {plain(one.notes)}" for one in found.values())))
+
+
+def origin(facts: Facts) -> Iterable[Block]:
+    yield Heading("How it was scored")
+    told = _flat({"model": facts.shown.model, "data": facts.shown.data, "batch": facts.shown.batch} | facts.shown.about)
+    told += [(f"tokens of {record.name}", record.tokens) for record in [facts.shown] if record.tokens is not None]
+    yield Table(["what", "value"], [[plain(key), f"`{plain(value)}`"] for key, value in told])
+    yield Paragraph("This page was made with:")
+    yield Listing(plain(facts.command), "bash")
+
+
+def percent(share: Any) -> str:
+    """A share as percent with one decimal; a dash for what is none."""
+    return f"{100 * share:.1f}" if _is_number(share) else "–"
+
+
+def number(value: float | None) -> str:
+    """With three decimals; a dash for None."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def between(interval: Any) -> str:
+    """``38.2 – 41.0``, in percent."""
+    if not (isinstance(interval, list | tuple) and len(interval) == 2 and all(map(_is_number, interval))):
+        return "–"
+    return f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f}"
+
+
+def shown(value: Any) -> str:
+    """Any value of a record in a cell."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return plain(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def _flat(told: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Nested values by the path to them; what is None is left out."""
+    found: list[tuple[str, Any]] = []
+    for key, value in told.items():
+        if isinstance(value, dict):
+            found += _flat(value, f"{before}{key}.")
+        elif value is not None:
+            found.append((f"{before}{key}", value))
+    return found
+
+
+def _without_empty(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """A table without the columns in which nothing stands."""
+    kept = [place for place in range(len(header)) if any(row[place] != "–" for row in rows)]
+    return [header[place] for place in kept], [[row[place] for place in kept] for row in rows]
+
+
+def model_name(record: Record) -> str:
+    """As it stands in a table."""
+    return plain(record.name)
