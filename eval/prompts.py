@@ -29,15 +29,19 @@ class Encoder(Interface):
 
 
 class FastEncoder:
-    """A tokenizer of the ``tokenizers`` library; what its file says of truncation and padding is switched off."""
+    """A tokenizer of the ``tokenizers`` library; what its file says of truncation and padding is switched off.
 
-    def __init__(self, tokenizer: Tokenizer):
+    ``beginning_of_text`` is the id of that token; None: of ``<|endoftext|>``, if there is one.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, beginning_of_text: int | None = None):
         # Both would cut or lengthen questions in silence.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.tokenizer = tokenizer
         self.sha256 = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
-        self.beginning_of_text = tokenizer.token_to_id(BEGINNING_OF_TEXT)
+        known = tokenizer.token_to_id(BEGINNING_OF_TEXT)
+        self.beginning_of_text = known if beginning_of_text is None else beginning_of_text
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
