@@ -229,8 +229,8 @@ def _faults(a: Results, b: Results, task: str, metric: str | None) -> list[str]:
     ]
     if golds:
         faults.append(
-            f"{task}: another option is right in B than in A in {len(golds):,} of the questions ({', '.join(golds[:SHOWN])}"
-            f"{', …' if len(golds) > SHOWN else ''}): the files are of different versions"
+            f"{task}: another option is right in B than in A in {len(golds):,} of the questions ("
+            f"{', '.join(golds[:SHOWN])}{', …' if len(golds) > SHOWN else ''}): the files are of different versions"
         )
     metrics = {_metric(one, task, metric) for one in (a, b)}
     if len(metrics) > 1:
