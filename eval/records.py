@@ -10,8 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from base import storage
 from base.errors import UserError
+from eval.averages import Average
 from eval.results import ItemScore, Score
-from eval.task import METRICS
+from eval.seen import Split
+from eval.task import ACC_PMI, LETTERS, METRICS
 
 ITEMS = ".items.jsonl"
 TABLE = "report_of"
@@ -28,6 +30,25 @@ class FineTuned:
 
 
 @dataclass(frozen=True)
+class RunningText:
+    """What the report tells of an :class:`eval.bits_per_byte.TextScore`."""
+
+    bits_per_byte: float
+    ci95: tuple[float, float] | None
+    documents: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What :func:`eval.seen.split` gives."""
+
+    card: str
+    sha256: str
+    scores: dict[str, Split]
+
+
+@dataclass(frozen=True)
 class Record:
     """One ``NAME.json``.
 
@@ -37,9 +58,9 @@ class Record:
         tokens, batch: how far its training was; None for a model of which that is not known.
         data: the folder with the questions.
         scores: by protocol.
-        averages: of groups of protocols: ``macro`` and ``micro`` (each a share by accuracy), ``n``, ``members``.
-        seen: by protocol, the scores of what was in the training corpus and of what was not.
-        texts: bits per byte of running text, by the text's name.
+        averages: of groups of protocols.
+        seen: scores on what was in the training corpus and on what was not; None when that was not asked.
+        texts: bits per byte, by the name of the texts.
         fine_tuned: by task.
         about: whatever else stands in the file.
     """
@@ -50,9 +71,9 @@ class Record:
     batch: int | None = None
     data: str | None = None
     scores: dict[str, Score] = field(default_factory=dict)
-    averages: dict[str, dict[str, Any]] = field(default_factory=dict)
-    seen: dict[str, dict[str, Any]] = field(default_factory=dict)
-    texts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    averages: dict[str, Average] = field(default_factory=dict)
+    seen: Seen | None = None
+    texts: dict[str, RunningText] = field(default_factory=dict)
     fine_tuned: dict[str, FineTuned] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -105,7 +126,6 @@ def read_record(place: str) -> Record | None:
     if not (record.scores or record.texts or record.fine_tuned):
         raise UserError("holds no score: not a result file")
     faults = [f"{name}: {fault}" for name, score in record.scores.items() for fault in _faults(score)]
-    faults += [f"{name}: no bits_per_byte" for name, text in record.texts.items() if not _is_number(text)]
     if faults:
         raise UserError("; ".join(faults))
     name = place.rsplit("/", 1)[-1].removesuffix(".json")
@@ -129,8 +149,9 @@ def read_items(folder: str, record: Record) -> dict[str, list[ItemScore]]:
             raise UserError(f"{place}, line {number}: not a whole item: {_first(error)}") from None
         if item.task not in items:
             raise UserError(f"{place}, line {number}: of {item.task}, which {record.name}.json has no score of")
-        if not all(map(isfinite, item.log_likelihoods or ())):
-            raise UserError(f"{place}, line {number}: a log-likelihood is not finite")
+        fault = _fault_of(item, record.scores[item.task].metric)
+        if fault:
+            raise UserError(f"{place}, line {number}: {fault}")
         items[item.task].append(item)
     for name, score in record.scores.items():
         if len(items[name]) != score.n:
@@ -164,12 +185,26 @@ def _faults(score: Score) -> Iterable[str]:
         yield "a share is not between 0 and 1"
     if score.metric not in score.intervals or score.metric not in score.predicted:
         yield f"has no interval or no histogram of {score.metric}"
+    elif not len(score.gold) == len(score.predicted[score.metric]) <= len(LETTERS):
+        yield "its histograms are not of the same options"
     if not 0 <= score.scored <= score.n or score.n < 1:
         yield f"{score.scored} scored of {score.n}"
     if any(not 0 <= subject.correct <= subject.n or subject.n < 1 for subject in score.subjects.values()):
         yield "a subject has more right answers than questions"
 
 
-def _is_number(text: dict[str, Any]) -> bool:
-    value = text.get("bits_per_byte")
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value >= 0
+def _fault_of(item: ItemScore, metric: str) -> str | None:
+    values = item.log_likelihoods
+    if values is None:
+        return None
+    if not all(map(isfinite, (*values, *(item.without_question or ())))):
+        return "a log-likelihood is not finite"
+    lengths = [item.characters, item.bytes, item.tokens, *([item.without_question] if item.without_question else [])]
+    if (
+        any(one is None or len(one) != len(values) for one in lengths)
+        or min(min(one or (0,)) for one in lengths[:3]) < 1
+    ):
+        return "its options have no length each"
+    if metric not in (item.predictions or {}) or (metric == ACC_PMI and not item.without_question):
+        return f"has no answer by {metric}"
+    return None

@@ -52,8 +52,7 @@ def write_report(
     """
     if not out.endswith(".html"):
         raise UserError(f"--out: {out} should end with .html; the Markdown is written beside it")
-    beside, _, file = out.rpartition("/")
-    table = storage.join(beside, NUMBERS) if beside else f"/{NUMBERS}" if out.startswith("/") else NUMBERS
+    table = out[: out.rfind("/") + 1] + NUMBERS
     if storage.exists(table) and not _is_table(table):
         raise UserError(f"{table}: is not of a report, and would be overwritten; give another --out")
     facts = gather(folder, name, against, data, command)

@@ -1,29 +1,21 @@
 """What the report of an evaluation says, in the order in which a reader asks."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 from base.page import Block, Heading, Listing, Paragraph, Plots, Points, Table, Tiles, plain
 from base.progress import count
 from eval import report_plots as plots
-from eval.records import Record
+from eval.report_cells import MEANINGS, between, flat, number, percent
 from eval.report_examples import examples, option_names
 from eval.report_facts import Facts, protocol_of
 from eval.report_published import beside_published
 from eval.results import Score
 from eval.statistics import wilson_interval
-from eval.task import ACC, ACC_BYTES, ACC_NORM, ACC_PMI, ACC_TOKEN, METRICS
+from eval.task import METRICS
 
 FEW = 30  # questions of a subject; below it an accuracy says next to nothing
 UNRELIABLE = 300  # questions; below it bins of a tenth miss their accuracy by chance alone
 UNSCORABLE = 20  # shown of each protocol
-MEANINGS = {
-    ACC: "sum",
-    ACC_NORM: "by characters",
-    ACC_BYTES: "by bytes",
-    ACC_TOKEN: "by tokens",
-    ACC_PMI: "less the answer alone",
-}
 
 
 def blocks(facts: Facts) -> list[Block]:
@@ -39,7 +31,7 @@ def opening(facts: Facts) -> Iterable[Block]:
     shown = facts.shown
     yield Heading(f"Evaluation: {plain(shown.name)}", 1)
     yield Paragraph(
-        "Accuracies on question-answering files, each asked by a fixed protocol that stands with its hashes at the end. "
+        "Accuracies on question-answering files, each asked by a fixed protocol, told with its hashes at the end. "
         "What could not be scored counts as a wrong answer."
     )
     model = (shown.model or shown.name).rstrip("/").rsplit("/", 1)[-1]
@@ -156,9 +148,9 @@ def over_tokens(facts: Facts) -> Iterable[Block]:
         return
     yield Heading("Scores over tokens")
     yield Paragraph(
-        "The primary accuracy of each checkpoint with its 95 % interval; dashed: the majority baseline. Neighbours on a "
-        "curve answer the same questions, so their difference is surer than two bands suggest: "
-        "`python -m eval compare` takes them pair by pair." 
+        "The primary accuracy of each checkpoint with its 95 % interval; dashed: the majority baseline. Neighbours on "
+        "a curve answer the same questions, so their difference is surer than two bands suggest: "
+        "`python -m eval compare` takes them pair by pair."
     )
     yield Plots(pictures)
     if other_prompts:
@@ -175,69 +167,64 @@ def running_text(facts: Facts) -> Iterable[Block]:
     for name in facts.shown.texts:
         found = [record for record in facts.curve if name in record.texts]
         if len(found) > 1:
-            points = [plots.Point(record.tokens or 0, record.texts[name]["bits_per_byte"]) for record in found]
+            points = [
+                plots.Point(record.tokens or 0, record.texts[name].bits_per_byte, record.texts[name].ci95)
+                for record in found
+            ]
             picture = plots.over_tokens({"": points}, "bits per byte", None, shares=False)
             pictures.append((picture, f"{plain(name)}."))
     if pictures:
         yield Plots(pictures)
-    rows = [(name, record, text) for record in facts.compared for name, text in record.texts.items()]
-    more = [key for key in dict.fromkeys(key for *_, text in rows for key in text) if key != "bits_per_byte"]
-    more = [key for key in more if all(_is_plain(text.get(key)) for *_, text in rows)]
-    yield Table(
-        ["text", "model", "bits per byte", *(plain(key).replace("_", " ") for key in more)],
-        [
-            [plain(name), plain(record.name), f"{text['bits_per_byte']:.4f}", *(shown(text.get(key)) for key in more)]
-            for name, record, text in rows
-        ],
-    )
+    rows = []
+    for record in facts.compared:
+        for name, text in record.texts.items():
+            low, high = text.ci95 or (None, None)
+            interval = "–" if low is None or high is None else f"{low:.4f} – {high:.4f}"
+            rows.append(
+                [plain(name), plain(record.name), f"{text.bits_per_byte:.4f}", interval, f"{text.documents:,}",
+                 f"{text.bytes:,}"]
+            )  # fmt: skip
+    yield Table(["text", "model", "bits per byte", "95 %", "documents", "bytes"], rows)
 
 
 def averages(facts: Facts) -> Iterable[Block]:
-    groups = [(name, record) for record in facts.compared for name in record.averages]
-    if not groups:
+    rows = [
+        [plain(group), plain(record.name), f"{one.n:,}", percent(one.macro), between(one.macro_ci95),
+         percent(one.micro), between(one.micro_ci95), ", ".join(map(plain, one.members))]
+        for record in facts.compared
+        for group, one in record.averages.items()
+    ]  # fmt: skip
+    if not rows:
         return
     yield Heading("Averages")
     yield Paragraph(
-        "Macro: the plain mean over the protocols, each counting alike. Micro: over all questions, so that the largest "
-        "protocol decides. The two are different numbers and never stand for each other."
+        "Macro: the plain mean of the protocols' primary accuracies, each counting alike. Micro: of all questions "
+        "together, so that the largest protocol decides. The two are different numbers; neither stands for the other."
     )
-    rows = []
-    for name, record in groups:
-        average = record.averages[name]
-        for kind in ("macro", "micro"):
-            values = average.get(kind)
-            values = values if isinstance(values, dict) else {}
-            cells = [values.get(key) for key in ("primary", *METRICS)]
-            rows.append(
-                [plain(name), plain(record.name), kind, shown(average.get("n")), *(percent(cell) for cell in cells),
-                 between(values.get("ci95"))]
-            )  # fmt: skip
-    header = ["group", "model", "mean", "questions", "primary, %", *(MEANINGS[one] for one in METRICS), "95 %"]
-    yield Table(*_without_empty(header, rows))
-    for name, record in groups[: len(facts.shown.averages)]:
-        members = record.averages[name].get("members")
-        if isinstance(members, list):
-            yield Paragraph(f"{plain(name)}: {', '.join(map(plain, members))}.", note=True)
+    yield Table(["group", "model", "questions", "macro, %", "95 %", "micro, %", "95 %", "of"], rows)
 
 
 def seen(facts: Facts) -> Iterable[Block]:
     """What was in the training corpus, and what was not."""
-    if not facts.shown.seen:
+    found = facts.shown.seen
+    if found is None:
         return
     yield Heading("Seen and unseen questions")
     yield Paragraph(
-        "Questions of which the corpus card says that their text, or the abstract they are made from, was in the "
-        "training corpus, apart from the others."
+        "Seen: found in the training corpus, by the corpus's own search. Unseen: looked for and not found. Unknown: "
+        "nobody looked for it. The difference is that of seen less unseen, with its 95 % interval."
     )
     rows = []
-    for name, parts in facts.shown.seen.items():
-        for part, values in parts.items():
-            if isinstance(values, dict):
-                share = next((values[key] for key in ("primary", "score", "acc") if key in values), None)
-                rows.append(
-                    [plain(name), plain(part), shown(values.get("n")), percent(share), between(values.get("ci95"))]
-                )
-    yield Table(["protocol", "questions that are", "questions", "accuracy, %", "95 %"], rows)
+    for name, split in found.scores.items():
+        groups = split.any
+        parts = [(one.n, percent(one.accuracy)) for one in (groups.seen, groups.unseen, groups.unknown)]
+        rows.append(
+            [plain(name), *(cell for n, share in parts for cell in (f"{n:,}", share)), percent(groups.difference),
+             between(groups.ci95)]
+        )  # fmt: skip
+    of = [cell for part in ("seen", "unseen", "unknown") for cell in (f"{part}, n", f"{part}, %")]
+    yield Table(["protocol", *of, "difference", "95 %"], rows)
+    yield Paragraph(f"From `{plain(found.card)}`, SHA-256 `{plain(found.sha256)}`.", note=True)
 
 
 def subjects(facts: Facts) -> Iterable[Block]:
@@ -300,7 +287,8 @@ def calibration(facts: Facts) -> Iterable[Block]:
             [wilson_interval(correct, one.n) for correct, one in zip(right, bins, strict=True)],
         )
         few = f" Under {UNRELIABLE} questions it is not to be relied on." if score.scored < UNRELIABLE else ""
-        caption = f"{plain(name)}: {len(bins)} bins of about {score.scored // len(bins):,} questions, ECE {number(score.ece)}.{few}"
+        size = f"{len(bins)} bins of about {score.scored // len(bins):,} questions"
+        caption = f"{plain(name)}: {size}, ECE {number(score.ece)}.{few}"
         pictures.append((picture, caption))
     if not pictures and facts.no_items is None:
         return
@@ -319,9 +307,7 @@ def unscorable(facts: Facts) -> Iterable[Block]:
     rows = []
     for name, score in facts.shown.scores.items():
         found = score.unscorable
-        rows += [
-            [plain(name), plain(one.get("id", "")), plain(one.get("reason", ""))] for one in found[:UNSCORABLE]
-        ]
+        rows += [[plain(name), plain(one.get("id", "")), plain(one.get("reason", ""))] for one in found[:UNSCORABLE]]
         if len(found) > UNSCORABLE:
             rows.append([plain(name), f"{len(found) - UNSCORABLE:,} more", "all of them are in results.json"])
     if rows:
@@ -344,8 +330,8 @@ def protocols(facts: Facts) -> Iterable[Block]:
         ],
     )  # fmt: skip
     yield Paragraph(
-        "The prompt's SHA-256 is over all that decides which tokens are scored: task, version, form, shots, what stands "
-        "at the beginning, and the tokenizer. Scores with different ones do not compare.",
+        "The prompt's SHA-256 is over all that decides which tokens are scored: task, version, form, shots, what "
+        "stands at the beginning, and the tokenizer. Scores with different ones do not compare.",
         note=True,
     )
     by_template: dict[str, list[str]] = {}
@@ -380,64 +366,8 @@ def protocols(facts: Facts) -> Iterable[Block]:
 
 def origin(facts: Facts) -> Iterable[Block]:
     yield Heading("How it was scored")
-    told = _flat({"model": facts.shown.model, "data": facts.shown.data, "batch": facts.shown.batch} | facts.shown.about)
-    told += [(f"tokens of {record.name}", record.tokens) for record in [facts.shown] if record.tokens is not None]
-    yield Table(["what", "value"], [[plain(key), f"`{plain(value)}`"] for key, value in told])
+    shown = facts.shown
+    told = {"model": shown.model, "tokens": shown.tokens, "batch": shown.batch, "data": shown.data} | shown.about
+    yield Table(["what", "value"], [[key, f"`{value}`"] for key, value in flat(told)])
     yield Paragraph("This page was made with:")
     yield Listing(plain(facts.command), "bash")
-
-
-def percent(share: Any) -> str:
-    """A share as percent with one decimal; a dash for what is none."""
-    return f"{100 * share:.1f}" if _is_number(share) else "–"
-
-
-def number(value: float | None) -> str:
-    """With three decimals; a dash for None."""
-    return "–" if value is None else f"{value:.3f}"
-
-
-def between(interval: Any) -> str:
-    """``38.2 – 41.0``, in percent."""
-    if not (isinstance(interval, list | tuple) and len(interval) == 2 and all(map(_is_number, interval))):
-        return "–"
-    return f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f}"
-
-
-def shown(value: Any) -> str:
-    """Any value of a record in a cell."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return plain(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float)
-
-
-def _flat(told: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    """Nested values by the path to them; what is None is left out."""
-    found: list[tuple[str, Any]] = []
-    for key, value in told.items():
-        if isinstance(value, dict):
-            found += _flat(value, f"{before}{key}.")
-        elif value is not None:
-            found.append((f"{before}{key}", value))
-    return found
-
-
-def _without_empty(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
-    """A table without the columns in which nothing stands."""
-    kept = [place for place in range(len(header)) if any(row[place] != "–" for row in rows)]
-    return [header[place] for place in kept], [[row[place] for place in kept] for row in rows]
-
-
-def model_name(record: Record) -> str:
-    """As it stands in a table."""
-    return plain(record.name)

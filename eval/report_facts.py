@@ -176,19 +176,21 @@ def numbers(facts: Facts) -> dict[str, Any]:
             for name, score in record.scores.items()
         ],
         "averages": [
-            _place(record) | {"group": name} | average
+            _place(record) | {"group": name} | asdict(average)
             for record in everything
             for name, average in record.averages.items()
         ],
         "texts": [
-            _place(record) | {"text": name} | text for record in everything for name, text in record.texts.items()
+            _place(record) | {"text": name} | asdict(text)
+            for record in everything
+            for name, text in record.texts.items()
         ],
         "fine_tuned": [
             _place(record) | {"task": name} | asdict(score)
             for record in everything
             for name, score in record.fine_tuned.items()
         ],
-        "seen": shown.seen,
+        "seen": asdict(shown.seen) if shown.seen is not None else None,
         "protocols": {
             name: {key: value for key, value in asdict(score).items() if key in LARGE}
             | {"calibration": [asdict(one) for one in facts.bins(name)]}

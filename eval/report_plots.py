@@ -58,7 +58,13 @@ def bars_with_intervals(
         above = [max(0.0, high - value) for value, (_, high) in zip(values, intervals, strict=True)]
         for place, (value, less, more, grey) in enumerate(zip(values, below, above, pale, strict=True)):
             axes.errorbar(
-                value, place, xerr=[[less], [more]], color=MUTED if grey else ACCENT, capsize=2.5, linewidth=1.2, fmt="."
+                value,
+                place,
+                xerr=[[less], [more]],
+                color=MUTED if grey else ACCENT,
+                capsize=2.5,
+                linewidth=1.2,
+                fmt=".",
             )
         name_rows(axes, names)
         axes.tick_params(bottom=True, labelbottom=True)
