@@ -21,7 +21,7 @@ UNSCORABLE = 20  # shown of each protocol
 def blocks(facts: Facts) -> list[Block]:
     """The whole report."""
     sections = (
-        opening, scores, over_tokens, beside_published, averages, running_text, seen, subjects, positions, calibration,
+        opening, over_tokens, scores, beside_published, averages, running_text, seen, subjects, positions, calibration,
         examples, unscorable, protocols, origin,
     )  # fmt: skip
     return [block for section in sections for block in section(facts)]
@@ -31,8 +31,8 @@ def opening(facts: Facts) -> Iterable[Block]:
     shown = facts.shown
     yield Heading(f"Evaluation: {plain(shown.name)}", 1)
     yield Paragraph(
-        "Accuracies on question-answering files, each asked by a fixed protocol, told with its hashes at the end. "
-        "What could not be scored counts as a wrong answer."
+        "Accuracies on question-answering files, each asked by a fixed protocol, told with its hashes at the end, "
+        "in percent. What could not be scored counts as a wrong answer."
     )
     model = (shown.model or shown.name).rstrip("/").rsplit("/", 1)[-1]
     yield Tiles(
@@ -64,8 +64,7 @@ def scores(facts: Facts) -> Iterable[Block]:
         interval = score.intervals[score.metric]
         final.append(
             [*head, f"{score.n:,}", MEANINGS[score.metric], percent(score.primary), between(interval),
-             percent(score.majority), _against_baseline(score),
-             *([_asked_alike(facts.shown.scores.get(name), score)] if beside else [])]
+             _against_majority(score), *([_asked_alike(facts.shown.scores.get(name), score)] if beside else [])]
         )  # fmt: skip
         others.append([*head, *(percent(getattr(score, metric)) for metric in METRICS)])
         quality.append(
@@ -74,17 +73,16 @@ def scores(facts: Facts) -> Iterable[Block]:
         )  # fmt: skip
     of = ["protocol", *(["model"] if beside else [])]
     yield Table(
-        [*of, "questions", "answer by", "accuracy, %", "95 %", "majority, %", "against it",
-         *(["asked as ours"] if beside else [])],
-        final,
-    )  # fmt: skip
+        [*of, "questions", "answer by", "accuracy", "95 %", "majority", *(["asked as ours"] if beside else [])], final
+    )
     yield Paragraph(
         "The answer is the option with the highest likelihood: of its text as a whole (sum), or divided by its length. "
-        "95 %: the Wilson interval. Majority: always answering the position that is right most often. "
+        "95 %: the Wilson interval. Majority: whether that interval lies above or below the score of always answering "
+        "the position that is right most often. "
         + ("A prompt hash covers the tokenizer too: another model's is another one. " if beside else ""),
         note=True,
     )
-    yield Heading("All accuracies, %", 3)
+    yield Heading("All accuracies", 3)
     yield Table([*of, *(MEANINGS[metric] for metric in METRICS)], others)
     yield Heading("Calibration, and what could not be asked whole", 3)
     yield Table(
@@ -103,9 +101,11 @@ def _protocols(facts: Facts) -> list[str]:
     return list(dict.fromkeys(name for record in facts.compared for name in record.scores))
 
 
-def _against_baseline(score: Score) -> str:
+def _against_majority(score: Score) -> str:
+    """Where the whole interval lies: ``above 27.7``."""
     low, high = score.intervals[score.metric]
-    return "above" if low > score.majority else "below" if high < score.majority else "not told apart"
+    place = "above" if low > score.majority else "below" if high < score.majority else "level with"
+    return f"{place} {percent(score.majority)}"
 
 
 def _asked_alike(ours: Score | None, other: Score) -> str:
@@ -190,7 +190,7 @@ def running_text(facts: Facts) -> Iterable[Block]:
 def averages(facts: Facts) -> Iterable[Block]:
     rows = [
         [plain(group), plain(record.name), f"{one.n:,}", percent(one.macro), between(one.macro_ci95),
-         percent(one.micro), between(one.micro_ci95), ", ".join(map(plain, one.members))]
+         percent(one.micro), between(one.micro_ci95)]
         for record in facts.compared
         for group, one in record.averages.items()
     ]  # fmt: skip
@@ -201,7 +201,22 @@ def averages(facts: Facts) -> Iterable[Block]:
         "Macro: the plain mean of the protocols' primary accuracies, each counting alike. Micro: of all questions "
         "together, so that the largest protocol decides. The two are different numbers; neither stands for the other."
     )
-    yield Table(["group", "model", "questions", "macro, %", "95 %", "micro, %", "95 %", "of"], rows)
+    yield Table(["group", "model", "questions", "macro", "95 %", "micro", "95 %"], rows)
+    pictures = []
+    for group, one in facts.shown.averages.items():
+        members = [(name, facts.shown.scores[name]) for name in one.members if name in facts.shown.scores]
+        picture = plots.bars_with_intervals(
+            [_with_number(score.task, score.n) for _, score in members],
+            [score.primary for _, score in members],
+            [score.intervals[score.metric] for _, score in members],
+            [score.n < FEW for _, score in members],
+        )
+        pictures.append((picture, f"{plain(group)}: the primary accuracy of each; in brackets its questions."))
+    if pictures:
+        yield Plots(pictures)
+    yield Points(
+        [f"{plain(group)}: {', '.join(map(plain, one.members))}" for group, one in facts.shown.averages.items()]
+    )
 
 
 def seen(facts: Facts) -> Iterable[Block]:
@@ -222,9 +237,14 @@ def seen(facts: Facts) -> Iterable[Block]:
             [plain(name), *(cell for n, share in parts for cell in (f"{n:,}", share)), percent(groups.difference),
              between(groups.ci95)]
         )  # fmt: skip
-    of = [cell for part in ("seen", "unseen", "unknown") for cell in (f"{part}, n", f"{part}, %")]
+    of = [cell for part in ("seen", "unseen", "unknown") for cell in (f"{part}, n", f"{part}, accuracy")]
     yield Table(["protocol", *of, "difference", "95 %"], rows)
     yield Paragraph(f"From `{plain(found.card)}`, SHA-256 `{plain(found.sha256)}`.", note=True)
+
+
+def _with_number(name: str, n: int) -> str:
+    """The name of a bar, short enough for the number to be seen."""
+    return f"{name if len(name) <= 26 else name[:25] + '…'} ({n:,})"
 
 
 def subjects(facts: Facts) -> Iterable[Block]:
@@ -234,7 +254,7 @@ def subjects(facts: Facts) -> Iterable[Block]:
             continue
         by_size = sorted(score.subjects.items(), key=lambda pair: (-pair[1].n, pair[0]))
         picture = plots.bars_with_intervals(
-            [f"{subject} ({one.n:,})" for subject, one in by_size],
+            [_with_number(subject, one.n) for subject, one in by_size],
             [one.correct / one.n for _, one in by_size],
             [one.ci95 for _, one in by_size],
             [one.n < FEW for _, one in by_size],
@@ -249,7 +269,7 @@ def subjects(facts: Facts) -> Iterable[Block]:
     if pictures:
         yield Heading("By subject")
         yield Plots(pictures)
-        yield Table(["protocol", "subject", "questions", "accuracy, %", "95 %"], rows)
+        yield Table(["protocol", "subject", "questions", "accuracy", "95 %"], rows)
 
 
 def positions(facts: Facts) -> Iterable[Block]:
@@ -322,9 +342,9 @@ def protocols(facts: Facts) -> Iterable[Block]:
         return
     yield Heading("Protocols and hashes")
     yield Table(
-        ["protocol", "task", "version", "form", "shots", "answer by", "prompt, SHA-256"],
+        ["protocol", "version", "form", "shots", "answer by", "prompt, SHA-256"],
         [
-            [plain(name), plain(one.task), str(one.version), plain(one.form), str(one.shots), MEANINGS[one.metric],
+            [plain(name), str(one.version), plain(one.form), str(one.shots), MEANINGS[one.metric],
              f"`{plain(one.prompt_hash)}`"]
             for name, one in found.items()
         ],
@@ -334,19 +354,7 @@ def protocols(facts: Facts) -> Iterable[Block]:
         "stands at the beginning, and the tokenizer. Scores with different ones do not compare.",
         note=True,
     )
-    by_template: dict[str, list[str]] = {}
-    for name, one in found.items():
-        protocol = protocol_of(one)
-        if isinstance(protocol, str):
-            yield Paragraph(f"{plain(name)}: the prompt cannot be shown: {plain(protocol)}.")
-            continue
-        form = protocol.form
-        text = f"{form.description}{form.template} ▏{'A' if form.answers == 'letters' else 'text of an option'}"
-        by_template.setdefault(text, []).append(plain(name))
-    yield Heading("The prompts", 3)
-    for text, names in by_template.items():
-        yield Paragraph(f"{', '.join(names)}; what is scored stands after the bar:")
-        yield Listing(text, "text")
+    yield from _prompts(facts)
     yield Heading("The files", 3)
     files = {
         (path, sha256): (one, [plain(other) for other, score in found.items() if score.files.get(path) == sha256])
@@ -362,6 +370,27 @@ def protocols(facts: Facts) -> Iterable[Block]:
     )
     yield Heading("To know before comparing", 3)
     yield Points(list(dict.fromkeys(f"{plain(one.task)}: {plain(one.notes)}" for one in found.values())))
+
+
+def _prompts(facts: Facts) -> Iterable[Block]:
+    yield Heading("The prompts", 3)
+    by_template: dict[str, list[str]] = {}
+    descriptions: dict[str, list[str]] = {}
+    for name, one in facts.shown.scores.items():
+        protocol = protocol_of(one)
+        if isinstance(protocol, str):
+            yield Paragraph(f"{plain(name)}: the prompt cannot be shown: {plain(protocol)}.")
+            continue
+        answer = "letter" if protocol.form.answers == "letters" else "text of an option"
+        by_template.setdefault(f"{protocol.form.template} ▏{answer}", []).append(plain(name))
+        if protocol.form.description:
+            descriptions.setdefault(plain(protocol.form.description), []).append(plain(name))
+    for text, names in by_template.items():
+        yield Paragraph(f"{', '.join(names)}; what is scored stands after the bar:")
+        yield Listing(text, "text")
+    if descriptions:
+        rows = [[text, ", ".join(names)] for text, names in descriptions.items()]
+        yield Table(["what stands once before everything", "for"], rows)
 
 
 def origin(facts: Facts) -> Iterable[Block]:

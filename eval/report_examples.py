@@ -72,7 +72,7 @@ def _lead(item: ItemScore, metric: str) -> float:
 
 
 def _example(what: str, item: ItemScore, question: Item, metric: str) -> Iterable[Block]:
-    yield Heading(f"{what}: {plain(item.id)}", 4)
+    yield Heading(f"{what}: {plain(item.task)} {plain(item.id)}", 4)
     if question.passages:
         yield Paragraph(shortened(" ".join(question.passages), LONGEST_QUESTION), note=True)
     yield Paragraph(shortened(question.question, LONGEST_QUESTION))

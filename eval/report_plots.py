@@ -7,10 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from base.drawing import COLORS, GREY, PALE, drawing, legend, name_rows, svg
-from base.page import ACCENT, INK, MUTED
+from base.page import ACCENT, INK, MUTED, RULE
 from base.progress import count
 
 LOW = 2.2  # inches: of plots of which there are many
+STEPS = (1, 2, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ def over_tokens(series: Mapping[str, Sequence[Point]], label: str, baseline: flo
         axes.set(xlabel="tokens trained on", ylabel=label)
         axes.margins(y=0.12)
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value) if value else "0"))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
         if shares:
             _percent(axes)
         legend(axes, len(series))
@@ -69,7 +70,7 @@ def bars_with_intervals(
         name_rows(axes, names)
         axes.tick_params(bottom=True, labelbottom=True)
         axes.spines["bottom"].set_visible(True)
-        axes.grid(axis="x", visible=True)
+        axes.grid(axis="x", visible=True, color=RULE, linewidth=0.8)
         axes.set_xlim(0, min(1.0, 1.03 * max(high for _, high in intervals)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
         return svg(figure)
@@ -83,7 +84,7 @@ def answered_and_right(names: Sequence[str], answered: Sequence[int], right: Seq
         axes.bar([place + 0.2 for place in places], right, width=0.4, color=GREY, label="right")
         axes.set_xticks(places, [name if len(name) <= 12 else f"{name[:11]}…" for name in names])
         axes.set_ylabel("questions")
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=STEPS))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value) if value else "0"))
         legend(axes, 2)
         return svg(figure)
