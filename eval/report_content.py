@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 
-from base.page import Block, Heading, Listing, Paragraph, Plots, Points, Table, Tiles, plain
+from base.page import Block, Heading, Paragraph, Plots, Points, Table, Tiles, plain
 from base.progress import count
 from eval import report_plots as plots
-from eval.report_cells import MEANINGS, between, flat, number, percent
+from eval.report_cells import MEANINGS, between, number, percent
 from eval.report_examples import examples, option_names
-from eval.report_facts import Facts, protocol_of
+from eval.report_facts import Facts
+from eval.report_foot import origin, protocols, unscorable
 from eval.report_published import beside_published
 from eval.results import Score
 from eval.statistics import wilson_interval
@@ -15,7 +16,6 @@ from eval.task import METRICS
 
 FEW = 30  # questions of a subject; below it an accuracy says next to nothing
 UNRELIABLE = 300  # questions; below it bins of a tenth miss their accuracy by chance alone
-UNSCORABLE = 20  # shown of each protocol
 
 
 def blocks(facts: Facts) -> list[Block]:
@@ -31,8 +31,8 @@ def opening(facts: Facts) -> Iterable[Block]:
     shown = facts.shown
     yield Heading(f"Evaluation: {plain(shown.name)}", 1)
     yield Paragraph(
-        "Accuracies on question-answering files, each asked by a fixed protocol, told with its hashes at the end, "
-        "in percent. What could not be scored counts as a wrong answer."
+        "Accuracies on question-answering files, in percent. How each was asked stands with its hashes at the end. "
+        "What could not be scored counts as a wrong answer."
     )
     model = (shown.model or shown.name).rstrip("/").rsplit("/", 1)[-1]
     yield Tiles(
@@ -79,7 +79,7 @@ def scores(facts: Facts) -> Iterable[Block]:
         "The answer is the option with the highest likelihood: of its text as a whole (sum), or divided by its length. "
         "95 %: the Wilson interval. Majority: whether that interval lies above or below the score of always answering "
         "the position that is right most often. "
-        + ("A prompt hash covers the tokenizer too: another model's is another one. " if beside else ""),
+        + ("Another tokenizer: the same words in other tokens, which still compare. " if beside else ""),
         note=True,
     )
     yield Heading("All accuracies", 3)
@@ -321,82 +321,3 @@ def calibration(facts: Facts) -> Iterable[Block]:
         "against how often it is right. On the dashed line a model is as sure as it should be; below, too sure."
     )
     yield Plots(pictures)
-
-
-def unscorable(facts: Facts) -> Iterable[Block]:
-    rows = []
-    for name, score in facts.shown.scores.items():
-        found = score.unscorable
-        rows += [[plain(name), plain(one.get("id", "")), plain(one.get("reason", ""))] for one in found[:UNSCORABLE]]
-        if len(found) > UNSCORABLE:
-            rows.append([plain(name), f"{len(found) - UNSCORABLE:,} more", "all of them are in results.json"])
-    if rows:
-        yield Heading("What could not be scored")
-        yield Paragraph("Each of these counts as a wrong answer.")
-        yield Table(["protocol", "question", "reason"], rows)
-
-
-def protocols(facts: Facts) -> Iterable[Block]:
-    found = facts.shown.scores
-    if not found:
-        return
-    yield Heading("Protocols and hashes")
-    yield Table(
-        ["protocol", "version", "form", "shots", "answer by", "prompt, SHA-256"],
-        [
-            [plain(name), str(one.version), plain(one.form), str(one.shots), MEANINGS[one.metric],
-             f"`{plain(one.prompt_hash)}`"]
-            for name, one in found.items()
-        ],
-    )  # fmt: skip
-    yield Paragraph(
-        "The prompt's SHA-256 is over all that decides which tokens are scored: task, version, form, shots, what "
-        "stands at the beginning, and the tokenizer. Scores with different ones do not compare.",
-        note=True,
-    )
-    yield from _prompts(facts)
-    yield Heading("The files", 3)
-    files = {
-        (path, sha256): (one, [plain(other) for other, score in found.items() if score.files.get(path) == sha256])
-        for one in found.values()
-        for path, sha256 in one.files.items()
-    }
-    yield Table(
-        ["file", "SHA-256", "rows", "what it is", "for"],
-        [
-            [f"`{plain(path)}`", f"`{plain(sha256)}`", f"{one.rows_in_file:,}", plain(one.release), ", ".join(names)]
-            for (path, sha256), (one, names) in files.items()
-        ],
-    )
-    yield Heading("To know before comparing", 3)
-    yield Points(list(dict.fromkeys(f"{plain(one.task)}: {plain(one.notes)}" for one in found.values())))
-
-
-def _prompts(facts: Facts) -> Iterable[Block]:
-    yield Heading("The prompts", 3)
-    by_template: dict[str, list[str]] = {}
-    descriptions: dict[str, list[str]] = {}
-    for name, one in facts.shown.scores.items():
-        protocol = protocol_of(one)
-        if isinstance(protocol, str):
-            yield Paragraph(f"{plain(name)}: the prompt cannot be shown: {plain(protocol)}.")
-            continue
-        answer = "letter" if protocol.form.answers == "letters" else "text of an option"
-        by_template.setdefault(f"{protocol.form.template} ▏{answer}", []).append(plain(name))
-        if protocol.form.description:
-            descriptions.setdefault(plain(protocol.form.description), []).append(plain(name))
-    for text, names in by_template.items():
-        yield Paragraph(f"{', '.join(names)}; what is scored stands after the bar:")
-        yield Listing(text, "text")
-    if descriptions:
-        rows = [[text, ", ".join(names)] for text, names in descriptions.items()]
-        yield Table(["what stands once before everything", "for"], rows)
-
-
-def origin(facts: Facts) -> Iterable[Block]:
-    yield Heading("How it was scored")
-    shown = facts.shown
-    told = {"model": shown.model, "tokens": shown.tokens, "batch": shown.batch, "data": shown.data} | shown.about
-    yield Table(["what", "value"], [[key, f"`{value}`"] for key, value in flat(told)])
-    yield Paragraph("This page was made with:")
-    yield Listing(plain(facts.command), "bash")
