@@ -226,13 +226,18 @@ def _markdown(block: Block) -> str:
             return f"```{language}\n{text.rstrip()}\n```"
         case Table(header, rows):
             marks = ["---:" if right else "---" for right in block.right()]
-            lines = [[_escaped(cell) for cell in cells] for cells in (header, *rows)]
+            lines = [[_cell(cell) for cell in cells] for cells in (header, *rows)]
             lines.insert(1, marks)
             return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
         case Parts(items):
             return markdown([inner for part in items for inner in part]).rstrip()
         case Plots() | Folded():
             raise AssertionError("on the page alone")
+
+
+def _cell(text: str) -> str:
+    """A bar ends a cell even within code."""
+    return re.sub(r"(?<!\\)\|", r"\\|", _escaped(text))
 
 
 def _escaped(text: str) -> str:

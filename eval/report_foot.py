@@ -82,5 +82,6 @@ def origin(facts: Facts) -> Iterable[Block]:
     shown = facts.shown
     told = {"model": shown.model, "tokens": shown.tokens, "batch": shown.batch, "data": shown.data} | shown.about
     yield Table(["what", "value"], [[key, f"`{value}`"] for key, value in flat(told)])
-    yield Paragraph("This page was made with:")
-    yield Listing(plain(facts.command), "bash")
+    if facts.command:
+        yield Paragraph("This page was made with:")
+        yield Listing(plain(facts.command), "bash")
