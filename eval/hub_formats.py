@@ -44,11 +44,10 @@ def _rows(parquet: bytes, fields: tuple[str, ...]) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(pa.BufferReader(parquet), columns=list(fields))
+        table = pq.ParquetFile(pa.BufferReader(parquet)).read()
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"not a parquet file: {error}") from None
     missing = [field for field in fields if field not in table.column_names]
     if missing:
         raise UserError(f"has no column {', '.join(missing)}: the hub's file has changed")
-    for row in table.to_pylist():
-        yield {field: row[field] for field in fields}
+    yield from table.select(list(fields)).to_pylist()

@@ -113,7 +113,8 @@ def find_files(task: Task, source: Source, data: str) -> list[Path]:
     for pattern in source.patterns:
         found = sorted((path for path in root.glob(pattern) if path.is_file()), key=lambda path: (len(path.name), path))
         if not found:
-            get = f"`python -m eval get {task.name} --data {data}` fetches it. " if source.downloads else ""
+            name = task.name if source == task.scored else f"{task.name}_1shot"
+            get = f"`python -m eval get {name} --data {data}` fetches it. " if source.downloads else ""
             raise UserError(f"{task.name}: there is no {root / pattern}. {get}{task.origin}")
         paths += sorted(found) if source.every else found[:1]
     return paths
@@ -127,8 +128,10 @@ def json_lines(content: bytes) -> Iterator[tuple[str, Row | BadRow]]:
             continue
         row: Row | BadRow
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            row = json.loads(line, object_pairs_hook=_object)
+        except BadRow as error:
+            row = error
+        except (ValueError, RecursionError) as error:
             row = BadRow(f"not JSON: {error}")
         if not isinstance(row, dict | BadRow):
             row = BadRow(f"not a JSON object but a {type(row).__name__}")
@@ -142,16 +145,27 @@ def read_json_lines(paths: Sequence[Path]) -> Iterator[tuple[str, Row | BadRow]]
 
 
 def read_json(path: Path) -> Any:
-    """The value in a file that is JSON as a whole. Raises UserError when it is not, or is not whole."""
+    """The value in a file that is JSON as a whole. Raises UserError when it is not, or not whole."""
     content = path.read_bytes()
     try:
-        return json.loads(content.removeprefix(b"\xef\xbb\xbf"))
+        return json.loads(content.removeprefix(b"\xef\xbb\xbf"), object_pairs_hook=_object)
+    except BadRow as error:
+        raise UserError(f"{path}: an object in it {error}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not in UTF-8: {error}") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         whole = content.rstrip().endswith((b"}", b"]"))
         cut = "" if whole else "; it ends in the middle, so a part of it is missing"
         raise UserError(f"{path}: not JSON: {error}{cut}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Row:
+    """A JSON object. Of two values under one name json takes the last in silence: two questions under one PMID, say."""
+    names = [name for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        raise BadRow(f"has {twice} twice")
+    return dict(pairs)
 
 
 def _read(task: Task, source: Source, paths: Sequence[Path]) -> tuple[list[Item], list[Refused], int]:

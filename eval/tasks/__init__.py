@@ -36,6 +36,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Several tasks under one name, whose scores are averaged too."""
 
+NAMES = (*(name for name in TASKS if not any(name in tasks for tasks in GROUPS.values())), *GROUPS)
+"""Tasks and groups without the tasks that a group stands for."""
+
 SUFFIX = re.compile(r"(?P<name>.+?)(_(?P<form>cloze|letter))?(_(?P<shots>\d+)shot)?")
 
 
@@ -54,7 +57,7 @@ def protocols(names: Sequence[str]) -> list[Protocol]:
         for member in GROUPS.get(short, (short,)):
             if member not in TASKS:
                 near = get_close_matches(short, [*TASKS, *GROUPS], n=1)
-                known = f"did you mean {near[0]}?" if near else f"there are {', '.join([*TASKS, *GROUPS])}"
+                known = f"did you mean {near[0]}?" if near else f"there are {', '.join(NAMES)}"
                 faults.append(f"there is no task {short}; {known}")
                 continue
             assert parts is not None

@@ -64,7 +64,8 @@ def read_golden_row(row: Row) -> Item:
     if not passages:
         raise BadRow("has no snippet to ask about")
     gold = row.get("exact_answer")
-    urls = [*(row.get("documents") or []), *(snippet.get("document") for snippet in snippets)]
+    documents = row.get("documents")
+    urls = [*(documents if isinstance(documents, list) else ()), *(snippet.get("document") for snippet in snippets)]
     # A few documents are full texts, which have no PMID in their URL.
     found = [match for match in map(PUBMED_URL.search, map(str, urls)) if match]
     return Item(
@@ -109,8 +110,8 @@ BIOASQ = Task(
     forms=FORMS,
     primary=("cloze", 0),
     notes=(
-        "BLURB's test, the 140 yes/no questions of Task 7B: one question is 0.7 points. Yes is gold in 67 %: that is the "
-        "majority baseline (82 % in train, 83 % in dev). BioMedLM's published 95.7 is fine-tuned."
+        "BLURB's test, the 140 yes/no questions of Task 7B: one question is 0.7 points. Yes is gold in 67 %: that is "
+        "the majority baseline (82 % in train, 83 % in dev). BioMedLM's published 95.7 is fine-tuned."
     ),
     fixed_options=True,
 )

@@ -92,7 +92,7 @@ MEDQA = Task(
     shots=Source(
         ("medqa/US/4_options/phrases_no_exclude_train*.jsonl",), read_json_lines, read_row, downloads=_hub("train")
     ),
-    origin=f"{ARCHIVE}4_options/phrases_no_exclude_test.jsonl (and …_train.jsonl); put them into DATA/medqa/US/4_options",
+    origin=f"{ARCHIVE}4_options/phrases_no_exclude_test.jsonl and …_train.jsonl; put them into DATA/medqa/US/4_options",
     forms=FORMS,
     primary=("cloze", 0),
     notes=(
