@@ -20,7 +20,7 @@ NUMBERS = "results.json"
 
 def main(arguments: list[str]) -> None:
     """The command. Raises UserError."""
-    parser = argparse.ArgumentParser(prog="python -m eval report", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m eval report", description="A page on the results of a folder.")
     parser.add_argument("results_folder", help="of NAME.json and NAME.items.jsonl, local or s3://")
     parser.add_argument("--name", help="the result to show; without it the one with most tokens, or the only one")
     parser.add_argument(

@@ -15,6 +15,7 @@ from eval.statistics import wilson_interval
 from eval.task import METRICS
 
 FEW = 30  # questions of a subject; below it an accuracy says next to nothing
+COLUMNS = 8  # of the table over tokens
 UNRELIABLE = 300  # questions; below it bins of a tenth miss their accuracy by chance alone
 
 
@@ -78,8 +79,8 @@ def scores(facts: Facts) -> Iterable[Block]:
     yield Paragraph(
         "The answer is the option with the highest likelihood: of its text as a whole (sum), or divided by its length. "
         "95 %: the Wilson interval. Majority: whether that interval lies above or below the score of always answering "
-        "the position that is right most often. "
-        + ("Another tokenizer: the same words in other tokens, which still compare. " if beside else ""),
+        "the position that is right most often."
+        + (" Another tokenizer: the same words in other tokens, which still compare." if beside else ""),
         note=True,
     )
     yield Heading("All accuracies", 3)
@@ -153,8 +154,22 @@ def over_tokens(facts: Facts) -> Iterable[Block]:
         "`python -m eval compare` takes them pair by pair."
     )
     yield Plots(pictures)
+    yield _table_over_tokens(facts)
     if other_prompts:
         yield Paragraph(f"{other_prompts:,} scores with another prompt or tokenizer are not on the curves.", note=True)
+
+
+def _table_over_tokens(facts: Facts) -> Table:
+    """Some of the checkpoints, the first and the last among them; results.json has all."""
+    last = len(facts.curve) - 1
+    places = sorted({round(place * last / (COLUMNS - 1)) for place in range(COLUMNS)})
+    some = [facts.curve[place] for place in places]
+    rows = []
+    for name, shown in facts.shown.scores.items():
+        found = [record.scores.get(name) for record in some]
+        alike = [one if one and one.prompt_hash == shown.prompt_hash else None for one in found]
+        rows.append([plain(name), *(percent(one.primary if one else None) for one in alike)])
+    return Table(["protocol, at tokens", *(count(record.tokens or 0) for record in some)], rows)
 
 
 def running_text(facts: Facts) -> Iterable[Block]:

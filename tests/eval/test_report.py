@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from base import storage
 from base.errors import UserError
 from eval.averages import averages
 from eval.official_files import load_questions
@@ -151,6 +152,21 @@ def test_the_record_with_most_tokens_is_shown_and_the_order_is_that_of_tokens_no
     assert numbers["scores"][0]["record"] == "ep9-ba99"
 
 
+def test_the_table_over_tokens_has_the_first_and_the_last_checkpoint_in_their_order(results):
+    for place in range(20):
+        name = f"ep1-ba{place}"
+        shutil.copy(results / "ep0-ba20.items.jsonl", results / f"{name}.items.jsonl")
+        shutil.copy(results / "ep0-ba20.json", results / f"{name}.json")
+        change(results, name, tokens=40_000_000 + place * 1_000_000)
+    page, text, numbers = report(results)
+    (table,) = tables(text, "Scores over tokens")
+    assert "medqa: 23 scores of 40 questions." in page and len(table[0]) == 9
+    assert table[0][1] == "9M" and table[0][-1] == "200M"
+    primary = {(row["protocol"], row["tokens"]): row["primary"] for row in numbers["scores"]}
+    for row in table[1:]:
+        assert row[1] == percent(primary[row[0], 9_000_000]) and row[-1] == percent(primary[row[0], 200_000_000])
+
+
 def test_every_score_that_is_shown_is_in_the_numbers_and_in_the_result_files(results):
     _, text, numbers = report(results, against=["gpt-neo"])
     records = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json") if "items" not in path.name}
@@ -256,6 +272,7 @@ def test_scores_with_another_prompt_are_not_on_the_curve(results):
     change(results, "ep0-ba10", prompt_hash="0" * 64)
     page, text, _ = report(results)
     assert "1 scores with another prompt or tokenizer are not on the curves" in text
+    assert [row[1] == "–" for row in tables(text, "Scores over tokens")[0][1:]] == [True, False, False]
     assert "medqa: 2 scores of 40 questions." in page and "medmcqa: 3 scores of 40 questions." in page
 
 
@@ -514,3 +531,15 @@ def test_the_command_writes_the_three_files_beside_each_other(results, tmp_path,
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"page.html", "page.md", "results.json"}
     assert f"--against gpt-neo --out {tmp_path}/out/page.html" in (tmp_path / "out" / "page.md").read_text()
     assert "wrote" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_results_in_a_bucket_give_the_same_page_there(results, s3):
+    folder = "s3://test/results"
+    for path in results.iterdir():
+        storage.upload(path, f"{folder}/{path.name}")
+    places = write_report(folder, f"{folder}/report.html", against=["gpt-neo"])
+    page, text, _ = report(results, against=["gpt-neo"])
+    assert [storage.read_bytes(place).decode() for place in places[:2]] == [page, text]
+    with pytest.raises(UserError, match="no result file is there"):
+        write_report("s3://test/nothing", f"{folder}/report.html")
