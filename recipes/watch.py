@@ -6,6 +6,7 @@ What is scored is written under the checkpoint's name, so a watch that is ended 
 import csv
 import io
 import json
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +26,7 @@ from recipes.together import together
 
 T = TypeVar("T")
 
+RESULTS = re.compile(r"[^/]+-ep\d+-ba\d+\.json")
 TABLE, NOT_SCORED = "scores_over_tokens.csv", "not_scored.json"
 COLUMNS = ("tokens", "batch", "task", "metric", "score", "ci_low", "ci_high", "acc", "acc_norm", "n", "majority")
 
@@ -119,9 +121,9 @@ class _Watched:
         storage.write_bytes(storage.join(self.out, TABLE), text.getvalue().encode())
 
     def _results(self) -> dict[str, dict[str, Any]]:
-        """By the checkpoint's name."""
-        files = [name for name in storage.list_files(self.out) if name.endswith(".json") and name != NOT_SCORED]
-        return {name.removesuffix(".json"): self._read(name) for name in files if "/" not in name}
+        """By the checkpoint's name; the folder may hold other models' results and a report as well."""
+        files = [name for name in storage.list_files(self.out) if RESULTS.fullmatch(name)]
+        return {name.removesuffix(".json"): self._read(name) for name in files}
 
     def _not_scored(self) -> dict[str, str]:
         place = storage.join(self.out, NOT_SCORED)
