@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import torch
@@ -26,8 +27,7 @@ from recipes.together import together
 
 T = TypeVar("T")
 
-RESULTS = re.compile(r"[^/]+-ep\d+-ba\d+\.json")
-TABLE, NOT_SCORED = "scores_over_tokens.csv", "not_scored.json"
+TABLE, NOT_SCORED = "{}-over-tokens.csv", "{}-not-scored.jsonl"  # of a run's name
 COLUMNS = ("tokens", "batch", "task", "metric", "score", "ci_low", "ci_high", "acc", "acc_norm", "n", "majority")
 
 
@@ -35,7 +35,7 @@ def watch(config: Evaluation, asked: Asked) -> None:
     """Score each whole checkpoint of ``config.watch`` that has no results yet, oldest first, and wait for more.
 
     One that is gone before it was read (a run keeps its newest ones), or is damaged, is said, written to
-    ``not_scored.json``, and left. While the store does not answer, the watch waits.
+    ``RUN-not-scored.jsonl``, and left. While the store does not answer, the watch waits.
 
     Returns when nothing new has come for ``watch_idle_seconds``; never, when that is None.
 
@@ -83,6 +83,8 @@ class _Watched:
     def __init__(self, config: Evaluation, asked: Asked):
         assert config.watch is not None
         self.folder, self.out = config.watch, config.out
+        self.run = PurePosixPath(config.watch).name
+        self.table, self.not_scored = (storage.join(self.out, name.format(self.run)) for name in (TABLE, NOT_SCORED))
         self.asked = {
             "tasks": [one.protocol.name for one in asked.questions], "files": [one.sha256 for one in asked.questions],
             "limit": config.limit, "precision": config.precision, "beginning_of_text": config.beginning_of_text,
@@ -104,7 +106,8 @@ class _Watched:
         """Say and note that a checkpoint cannot be scored."""
         say(f"{name} cannot be scored: {reason}")
         noted = self._not_scored() | {name: reason}
-        storage.write_bytes(storage.join(self.out, NOT_SCORED), (json.dumps(noted, indent=2) + "\n").encode())
+        lines = "".join(json.dumps({"checkpoint": one, "reason": why}) + "\n" for one, why in noted.items())
+        storage.write_bytes(self.not_scored, lines.encode())
 
     def write_table(self) -> None:
         """One row a checkpoint and protocol, by tokens."""
@@ -118,16 +121,19 @@ class _Watched:
         writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        storage.write_bytes(storage.join(self.out, TABLE), text.getvalue().encode())
+        storage.write_bytes(self.table, text.getvalue().encode())
 
     def _results(self) -> dict[str, dict[str, Any]]:
         """By the checkpoint's name; the folder may hold other models' results and a report as well."""
-        files = [name for name in storage.list_files(self.out) if RESULTS.fullmatch(name)]
+        ours = re.compile(re.escape(self.run) + r"-ep\d+-ba\d+\.json")
+        files = [name for name in storage.list_files(self.out) if ours.fullmatch(name)]
         return {name.removesuffix(".json"): self._read(name) for name in files}
 
     def _not_scored(self) -> dict[str, str]:
-        place = storage.join(self.out, NOT_SCORED)
-        return self._read(NOT_SCORED) if storage.exists(place) else {}
+        if not storage.exists(self.not_scored):
+            return {}
+        lines = storage.read_bytes(self.not_scored).splitlines()
+        return {one["checkpoint"]: one["reason"] for one in map(json.loads, lines)}
 
     def _read(self, name: str) -> Any:
         try:
