@@ -17,9 +17,10 @@ from composer.utils import dist
 from base import storage
 from base.errors import MayPass, UserError
 from base.progress import say
-from model.checkpoint import list_checkpoints
+from eval.bits_per_byte import BrokenModel
+from model.checkpoint import NAME, list_checkpoints
 from recipes.evaluate_model import score_subject
-from recipes.evaluation import Asked, Evaluation, Model, find_model
+from recipes.evaluation import Asked, Evaluation, Model, find_model, name_of
 from recipes.subject import load_subject, start
 from recipes.together import together
 
@@ -43,11 +44,16 @@ def watch(config: Evaluation, asked: Asked) -> None:
     device = start()
     watched = _Watched(config, asked)
     last_seen = time.monotonic()
+    table_is_whole = False  # an earlier watch may have ended between results and table
     while True:
         try:
             for model in _of_rank_0(watched.new):
+                table_is_whole = False
                 _score(config, asked, watched, model, device)
                 last_seen = time.monotonic()
+            if not table_is_whole:
+                _of_rank_0(watched.write_table)
+                table_is_whole = True
         except MayPass as error:
             _of_rank_0(partial(say, f"waiting: {error}"))
         idle = dist.all_gather_object(time.monotonic() - last_seen)[0]
@@ -58,14 +64,18 @@ def watch(config: Evaluation, asked: Asked) -> None:
 
 def _score(config: Evaluation, asked: Asked, watched: "_Watched", model: Model, device: torch.device) -> None:
     try:
-        subject = load_subject(model, device)
+        subject = load_subject(model, device, config.tokenizer)
     except MayPass:
         raise
     except UserError as error:
         _of_rank_0(partial(watched.leave, model.name, str(error)))
         return
     subject.about["asked"] = watched.asked
-    score_subject(config, model.name, subject, asked)
+    try:
+        score_subject(config, model.name, subject, asked)
+    except BrokenModel as error:
+        _of_rank_0(partial(watched.leave, model.name, str(error)))
+        return
     _of_rank_0(watched.write_table)
 
 
@@ -83,7 +93,8 @@ class _Watched:
         self.folder, self.out = config.watch, config.out
         self.asked = {
             "tasks": [one.protocol.name for one in asked.questions], "files": [one.sha256 for one in asked.questions],
-            "limit": config.limit, "precision": config.precision, "beginning_of_text": config.beginning_of_text,
+            "tokenizer": config.tokenizer, "limit": config.limit, "precision": config.precision,
+            "beginning_of_text": config.beginning_of_text, "pmi": config.pmi,
             "texts": {one.name: [one.place, one.limit_bytes] for one in asked.texts},
         }  # fmt: skip
 
@@ -119,9 +130,11 @@ class _Watched:
         storage.write_bytes(storage.join(self.out, TABLE), text.getvalue().encode())
 
     def _results(self) -> dict[str, dict[str, Any]]:
-        """By the checkpoint's name."""
-        files = [name for name in storage.list_files(self.out) if name.endswith(".json") and name != NOT_SCORED]
-        return {name.removesuffix(".json"): self._read(name) for name in files if "/" not in name}
+        """By the checkpoint's name. Results of other models may lie there too, to stand beside these in a report."""
+        names = [name.removesuffix(".json") for name in storage.list_files(self.out) if name.endswith(".json")]
+        run = name_of(storage.join(self.folder, "ep0-ba0")).removesuffix("ep0-ba0")
+        mine = [name for name in names if name.startswith(run) and NAME.fullmatch(name.removeprefix(run))]
+        return {name: self._read(f"{name}.json") for name in mine}
 
     def _not_scored(self) -> dict[str, str]:
         place = storage.join(self.out, NOT_SCORED)
