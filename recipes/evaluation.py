@@ -138,6 +138,8 @@ def find_model(location: str) -> Model:
     if not storage.is_remote(location) and not Path(location).exists() and HUB_NAME.fullmatch(location):
         folder = fetch_from_hub(location)
         return Model(str(folder), _huggingface(folder), location.replace("/", "-"))
+    if not storage.is_remote(location) and not Path(location).exists():
+        raise UserError(f"{location}: there is no such folder; on the hub a model is named owner/model")
     checkpoint = resolve(location)
     return Model(checkpoint, None, name_of(checkpoint))
 
