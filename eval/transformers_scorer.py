@@ -41,7 +41,7 @@ class TransformersScorer:
         if not self.projects:
             return _at(self.model(input_ids=ids).logits, where)  # B P V
         hidden = self.model.base_model(input_ids=ids).last_hidden_state  # B T D
-        return self.model.get_output_embeddings()(_at(hidden, where))  # B P V
+        return self._project(_at(hidden, where))  # B P V
 
     def vocabulary(self) -> int:
         nothing = torch.zeros(1, 1, dtype=torch.long)
@@ -120,7 +120,13 @@ class TransformersScorer:
         if not self.projects:
             return out.logits[:, -last:].float(), out.past_key_values
         hidden = out.last_hidden_state[:, -last:]  # B last D
-        return self.model.get_output_embeddings()(hidden).float(), out.past_key_values
+        return self._project(hidden), out.past_key_values
+
+    def _project(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states (B P D) → logits (B P V) in fp32 whatever the precision, as those of :class:`model.gpt.GPT`."""
+        with torch.autocast(self.device.type, enabled=False):
+            head = self.model.get_output_embeddings()
+            return head(hidden.to(head.weight.dtype)).float()
 
     def _anew(self, batch: Sequence[Encoded]) -> list[tuple[float, ...]]:
         """Each option in a row with its question; only scored positions are projected where the model allows it."""
