@@ -100,9 +100,12 @@ def main(arguments: list[str]) -> None:
     found = compare(a, b, asked.task, asked.metric, asked.despite_prompts, asked.despite_tokenizers)
     texts = compare_texts(asked.a, asked.b)
     if asked.json is not None:
-        record = {"a": a.place, "b": b.place, "comparisons": [asdict(one) for one in found]}
+        record: dict[str, Any] = {"a": a.place, "b": b.place, "comparisons": [asdict(one) for one in found]}
+        record["texts"] = {name: asdict(one) for name, one in texts.items()}
         record["texts"] = {name: asdict(one) for name, one in texts.items()}
         storage.write_bytes(asked.json, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+        storage.write_bytes(asked.json, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+    print("\n".join([text_of(a, b, found), *lines_of(texts)]))
     print("\n".join([text_of(a, b, found), *lines_of(texts)]))
 
 

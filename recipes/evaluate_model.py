@@ -76,12 +76,13 @@ def score_subject(
     if measured:
         about["texts"] = {text: asdict(score) for text, score in measured.items()}
     name = config.name or name
-    together(lambda: _write(config.out, name, scores, items, documents, about) if leads else None)
-    if leads:
+    if leads:  # before they are written: a disk that is full by now takes hours of work with it
         print(table(scores))
         for text, of_text in measured.items():
             interval = f", {of_text.ci95[0]:.4f}-{of_text.ci95[1]:.4f}" if of_text.ci95 else ""
             print(f"{text}: {of_text.bits_per_byte:.4f} bits per byte{interval}; {of_text.documents:,} documents")
+    together(lambda: _write(config.out, name, scores, items, documents, about) if leads else None)
+    if leads:
         say(f"results: {storage.join(config.out, name + '.json')} and its items.jsonl")
     return scores, items
 

@@ -97,7 +97,7 @@ def _ours(loaded: Loaded, device: torch.device, about: dict[str, Any], encoder: 
     return Subject(GPTScorer(forward, device), encoder, model.config.max_seq_len, device, about)
 
 
-def _transformers(folder: Path, device: torch.device, reason: str, encoder: Encoder | None) -> Subject:
+def _transformers(folder: Path, device: torch.device, reason: str, encoder: Encoder | None = None) -> Subject:
     """Any other causal language model, by transformers, without code from the folder.
 
     transformers 4.42 to 5.3 ignores ``scale_attn_by_inverse_layer_idx`` outside eager attention and computes another
