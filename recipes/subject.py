@@ -11,12 +11,12 @@ import torch
 from composer.utils import dist, get_device
 from safetensors import SafetensorError
 
-from base.errors import UserError
+from base.errors import MayPass, NotThere, UserError
 from eval.gpt_scorer import GPTScorer
 from eval.prompts import Encoder, FastEncoder, load_tokenizer
 from eval.transformers_encoder import load_encoder
 from eval.transformers_scorer import TransformersScorer
-from model.checkpoint import fetch, read_manifest
+from model.checkpoint import DamagedCheckpoint, fetch, read_manifest
 from model.huggingface import config_from_huggingface
 from model.load import Loaded, from_checkpoint, open_model
 from recipes.evaluation import Model
@@ -79,10 +79,20 @@ def _on_this_node(location: str) -> Iterator[Path]:
         UserError: on every rank, when any could not fetch it.
     """
     with tempfile.TemporaryDirectory(prefix="evaluate-") as mine:
-        together(lambda: fetch(location, Path(mine)) if dist.get_local_rank() == 0 else None)
+        together(lambda: _fetch(location, Path(mine)) if dist.get_local_rank() == 0 else None)
         folders = dist.all_gather_object(mine)
         yield Path(folders[dist.get_global_rank() - dist.get_local_rank()])
         dist.barrier()
+
+
+def _fetch(location: str, into: Path) -> None:
+    """Raises MayPass for what is wrong here, a full disk say, and not with the checkpoint."""
+    try:
+        fetch(location, into)
+    except (DamagedCheckpoint, NotThere):
+        raise
+    except UserError as error:
+        raise MayPass(f"{location} cannot be fetched: {error}", error.shared) from error
 
 
 def _ours(loaded: Loaded, device: torch.device, about: dict[str, Any], encoder: Encoder | None) -> Subject:

@@ -1,6 +1,7 @@
 """Checkpoints are scored as they appear, each once, whatever happens to some of them."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -131,6 +132,21 @@ def test_the_watch_waits_while_the_store_does_not_answer(
     monkeypatch.setattr(watching, "list_checkpoints", unsteady)
     watched(made, made / "run", tmp_path, watch_idle_seconds=2)
     assert len(scored(tmp_path)) == 3
+
+
+def test_a_full_disk_here_is_no_fault_of_the_checkpoints(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download, full = storage.download, iter([True])
+
+    def once_full(location: str, path: Any) -> None:
+        if next(full, False):
+            raise storage.disk_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        download(location, path)
+
+    monkeypatch.setattr(storage, "download", once_full)
+    watched(made, made / "run", tmp_path, watch_idle_seconds=2)
+    assert len(scored(tmp_path)) == 3 and not (tmp_path / NOT_SCORED).exists()
 
 
 def test_results_of_other_questions_are_not_taken_for_ones_own(made: Path, tmp_path: Path) -> None:
