@@ -5,6 +5,7 @@ whose cache gives other likelihoods than reading everything anew, are told by tr
 """
 
 from collections.abc import Iterable, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ class TransformersScorer:
         model.config.use_cache = False  # not as an argument, which not every model takes
         _require_causal(model)
         self.projects = _projects(model)
+        self.keeps = not self.projects and "logits_to_keep" in signature(model.forward).parameters
         self.has_cache: bool | None = None  # not tried yet
 
     def logits_at(self, input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -114,7 +116,8 @@ class TransformersScorer:
         """Read ids (B T) after a cache → the logits of the ``last`` of them (B last V, fp32), and the cache of both."""
         cache = DynamicCache() if cache is None else cache
         model = self.model.base_model if self.projects else self.model
-        out = model(input_ids=ids.to(self.device), past_key_values=cache, use_cache=True)
+        keep = {"logits_to_keep": last} if self.keeps else {}  # of Gemma's 256,000 entries all would be 1 GB a row
+        out = model(input_ids=ids.to(self.device), past_key_values=cache, use_cache=True, **keep)
         if not isinstance(out.past_key_values, DynamicCache):
             raise NotImplementedError(f"its cache is a {type(out.past_key_values).__name__}")
         if not self.projects:

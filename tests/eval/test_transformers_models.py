@@ -7,6 +7,8 @@ import torch
 from transformers import (
     BertConfig,
     BertLMHeadModel,
+    CohereConfig,
+    CohereForCausalLM,
     DynamicCache,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
@@ -93,6 +95,16 @@ def test_the_cache_is_shared_in_the_precision_of_training_too() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         log_likelihoods(questions(), scorer, batch_size=3)
     assert scorer.has_cache
+
+
+def test_a_model_that_does_more_than_project_gives_logits_of_the_last_places_alone() -> None:
+    model = made(lambda: CohereForCausalLM(CohereConfig(**SHAPE, logit_scale=20.0)))
+    scorer = TransformersScorer(model)
+    log_likelihoods(questions(), scorer, batch_size=3)  # and tries the cache
+    places: list[int] = []
+    model.lm_head.register_forward_hook(lambda module, given, out: places.append(out.shape[1]))
+    log_likelihoods(questions(), scorer, batch_size=3)
+    assert not scorer.projects and max(places) <= max(len(option) for one in questions() for option in one.options)
 
 
 def test_sharing_a_cache_copies_none_of_it() -> None:
