@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from eval.rolling import EncodedTexts  # imports torch
 
 
+class BrokenModel(UserError):
+    """What the model gives is no number."""
+
+
 @dataclass(frozen=True)
 class DocumentScore:
     """One document: ``nats`` is its negative log-likelihood. ``sha256``, ``bytes`` and ``words`` are of its text."""
@@ -86,7 +90,8 @@ def score_texts(encoded: "EncodedTexts", nats: Mapping[int, float]) -> tuple[Tex
         nats: what :func:`measure` has returned on all ranks.
 
     Raises:
-        UserError: nothing was measured, or the model gives no number for a document.
+        UserError: nothing was measured.
+        BrokenModel: the model gives no number for a document.
     """
     texts = encoded.texts
     if not encoded.documents:
@@ -102,7 +107,7 @@ def score_texts(encoded: "EncodedTexts", nats: Mapping[int, float]) -> tuple[Tex
     ]
     lost = next((document for document in documents if not isfinite(document.nats)), None)
     if lost is not None:
-        raise UserError(f"{texts.name}: the model gives {lost.id} the log-likelihood {-lost.nats}: it is broken")
+        raise BrokenModel(f"{texts.name}: the model gives {lost.id} the log-likelihood {-lost.nats}: it is broken")
     total, tokens = sum(of_document), sum(document.tokens for document in documents)
     size, words = sum(document.bytes for document in documents), sum(document.words for document in documents)
     ratio, interval = ratio_with_interval([d.nats / log(2) for d in documents], [d.bytes for d in documents])

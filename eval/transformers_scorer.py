@@ -4,37 +4,46 @@ A question is read once into the model's cache, and its options are read after i
 whose cache gives other likelihoods than reading everything anew, are told by trying both on the first question.
 """
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 
+from base.errors import UserError
 from base.progress import say
 from eval.prompts import Encoded
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-3}  # of log-likelihoods in fp32
-IN_HALF = {"rtol": 2e-2, "atol": 0.5}  # the same, of models in 16 bits
+IN_HALF = {"rtol": 2e-2, "atol": 0.5}  # the same, computed in 16 bits
+# What models raise that have no cache of the common kind: some miss a name or an entry, MPT counts another length.
+NO_COMMON_CACHE = (AttributeError, IndexError, KeyError, NotImplementedError, TypeError, ValueError)
 
 
 class TransformersScorer:
-    """See :class:`eval.scoring.Scorer`. The model should be in evaluation mode."""
+    """See :class:`eval.scoring.Scorer`. The model should be in evaluation mode.
+
+    Raises:
+        UserError: the model is none that reads from left to right.
+    """
 
     def __init__(self, model: torch.nn.Module):
         self.model = model
         self.device = next(model.parameters()).device
-        self.close = CLOSE if next(model.parameters()).dtype == torch.float32 else IN_HALF
+        model.config.use_cache = False  # not as an argument, which not every model takes
+        _require_causal(model)
         self.projects = _projects(model)
+        self.keeps = not self.projects and "logits_to_keep" in signature(model.forward).parameters
         self.has_cache: bool | None = None  # not tried yet
 
     def logits_at(self, input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """See :data:`eval.scoring.LogitsAt`."""
         ids, where = input_ids.to(self.device), positions.to(self.device)
         if not self.projects:
-            return _at(self.model(input_ids=ids, use_cache=False).logits, where)  # B P V
-        hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state  # B T D
-        return self.model.get_output_embeddings()(_at(hidden, where))  # B P V
+            return _at(self.model(input_ids=ids).logits, where)  # B P V
+        hidden = self.model.base_model(input_ids=ids).last_hidden_state  # B T D
+        return self._project(_at(hidden, where))  # B P V
 
     def vocabulary(self) -> int:
         nothing = torch.zeros(1, 1, dtype=torch.long)
@@ -46,7 +55,7 @@ class TransformersScorer:
             return list(beginning)
         try:
             return self._after(None, torch.tensor([beginning]))[1], list(beginning)
-        except (AttributeError, TypeError, ValueError, NotImplementedError) as error:
+        except NO_COMMON_CACHE as error:
             self._without_cache(error)
             return list(beginning)
 
@@ -63,10 +72,11 @@ class TransformersScorer:
     def _try(self, question: Encoded, beginning: Any, length: int) -> None:
         try:
             shared = self._with_cache([question], beginning[0] if beginning else None, length)[0]
-        except (AttributeError, TypeError, ValueError, NotImplementedError) as error:
+        except NO_COMMON_CACHE as error:
             return self._without_cache(error)
         anew = self._anew([question])[0]
-        if not torch.allclose(torch.tensor(shared), torch.tensor(anew), **self.close):
+        half = torch.is_autocast_enabled(self.device.type) or next(self.model.parameters()).dtype != torch.float32
+        if not torch.allclose(torch.tensor(shared), torch.tensor(anew), **(IN_HALF if half else CLOSE)):
             return self._without_cache(f"with it {shared}, without it {anew}")
         self.has_cache = True
         return None
@@ -106,13 +116,20 @@ class TransformersScorer:
         """Read ids (B T) after a cache → the logits of the ``last`` of them (B last V, fp32), and the cache of both."""
         cache = DynamicCache() if cache is None else cache
         model = self.model.base_model if self.projects else self.model
-        out = model(input_ids=ids.to(self.device), past_key_values=cache, use_cache=True)
+        keep = {"logits_to_keep": last} if self.keeps else {}  # of Gemma's 256,000 entries all would be 1 GB a row
+        out = model(input_ids=ids.to(self.device), past_key_values=cache, use_cache=True, **keep)
         if not isinstance(out.past_key_values, DynamicCache):
             raise NotImplementedError(f"its cache is a {type(out.past_key_values).__name__}")
         if not self.projects:
             return out.logits[:, -last:].float(), out.past_key_values
         hidden = out.last_hidden_state[:, -last:]  # B last D
-        return self.model.get_output_embeddings()(hidden).float(), out.past_key_values
+        return self._project(hidden), out.past_key_values
+
+    def _project(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states (B P D) → logits (B P V) in fp32 whatever the precision, as those of :class:`model.gpt.GPT`."""
+        with torch.autocast(self.device.type, enabled=False):
+            head = self.model.get_output_embeddings()
+            return head(hidden.to(head.weight.dtype)).float()
 
     def _anew(self, batch: Sequence[Encoded]) -> list[tuple[float, ...]]:
         """Each option in a row with its question; only scored positions are projected where the model allows it."""
@@ -135,21 +152,37 @@ class TransformersScorer:
 
 def _copies(cache: Any, number: int) -> Any:
     """So many rows of a cache of one row, apart from it: a model adds to the cache that it is given."""
-    if cache is None:
-        return None
-    copied = copy.deepcopy(cache)
-    copied.batch_repeat_interleave(number)
-    return copied
+    return (
+        None
+        if cache is None
+        else _made_of((k.expand(number, *k.shape[1:]), v.expand(number, *v.shape[1:])) for k, v in cache)
+    )
 
 
 def _each(cache: Any, number: int) -> list[Any]:
     """The cache of each row."""
-    if number == 1:
-        return [cache]
-    rows = [copy.deepcopy(cache) for _ in range(number)]
-    for index, row in enumerate(rows):
-        row.batch_select_indices(torch.tensor([index], device=cache.key_cache[0].device))
-    return rows
+    return [_made_of((k[row : row + 1], v[row : row + 1]) for k, v in cache) for row in range(number)]
+
+
+def _made_of(layers: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> DynamicCache:
+    """A cache of these keys and values, which are read but never written: what a model adds goes into new tensors."""
+    cache = DynamicCache()
+    for number, (k, v) in enumerate(layers):
+        cache.update(k, v, number)
+    return cache
+
+
+def _require_causal(model: torch.nn.Module) -> None:
+    """A model that sees what comes after a place (BERT's kind) is told all the answers, and its scores mean nothing."""
+    with torch.no_grad():
+        ids = torch.tensor([[0, 1, 1], [0, 2, 2]], device=next(model.parameters()).device)
+        one, other = model(input_ids=ids).logits[:, 0].float()
+    if not torch.allclose(one, other, rtol=1e-3, atol=1e-3):
+        raise UserError(
+            f"model: {type(model).__name__} sees the tokens after a place when it predicts there: it is no causal "
+            "language model, and likelihoods of options have no meaning",
+            shared=True,
+        )
 
 
 def _projects(model: torch.nn.Module) -> bool:
@@ -160,8 +193,11 @@ def _projects(model: torch.nn.Module) -> bool:
     """
     with torch.no_grad():
         ids = torch.tensor([[0, 1, 2]], device=next(model.parameters()).device)
-        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        projected, logits = model.get_output_embeddings()(hidden), model(input_ids=ids, use_cache=False).logits
+        logits = model(input_ids=ids).logits
+        try:
+            projected = model.get_output_embeddings()(model.base_model(input_ids=ids).last_hidden_state)
+        except (AttributeError, TypeError):  # no body of its own, or no such projection
+            return False
     return torch.allclose(projected.float(), logits.float(), rtol=1e-4, atol=1e-5)
 
 

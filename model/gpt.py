@@ -133,7 +133,7 @@ class GPT(nn.Module):
 
         Returns:
             With ``labels`` the mean cross entropy in nats (scalar, fp32; in training with the z-loss); else logits,
-            B P V, N V or B T V.
+            B P V or N V, in fp32, or B T V.
         """
         T = input_ids.shape[1]
         if branches is None and self.config.max_seq_len < T:
@@ -158,7 +158,11 @@ class GPT(nn.Module):
             x = x.flatten(0, 1)[positions]  # N D
         elif positions is not None:
             x = x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # B P D
-        return F.linear(x, self.wte.weight)  # B T V, B P V or N V
+        if positions is None:
+            return F.linear(x, self.wte.weight)  # B T V
+        # In fp32 whatever the precision: around 64, bf16 has no number between 64 and 64.5, and options would be equal.
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.float(), self.wte.weight.float())  # B P V or N V
 
 
 def initialize(gpt: GPT, seed: int) -> None:

@@ -15,7 +15,7 @@ from base.progress import progress, say
 from eval.all_ranks import calls, score_on_all_ranks
 from eval.averages import averages
 from eval.bits_per_byte import DocumentScore, TextScore, score_texts
-from eval.prompts import FastEncoder, Prepared, load_tokenizer, prepare
+from eval.prompts import Prepared, prepare
 from eval.results import ItemScore, Score, write_results
 from eval.rolling import encode_texts, measure
 from eval.seen import split
@@ -24,6 +24,7 @@ from eval.texts import Texts
 from recipes import parallel
 from recipes.evaluation import Asked, Evaluation, Model
 from recipes.subject import Subject, load_subject, start
+from recipes.together import together
 
 
 def evaluate(config: Evaluation, model: Model, asked: Asked) -> dict[str, Score]:
@@ -35,9 +36,7 @@ def evaluate(config: Evaluation, model: Model, asked: Asked) -> dict[str, Score]
         The scores by protocol, the same on every rank.
     """
     device = start()
-    subject = load_subject(model, device)
-    if config.tokenizer is not None:
-        subject.encoder = FastEncoder(load_tokenizer(config.tokenizer))
+    subject = load_subject(model, device, config.tokenizer)
     scores, _ = score_subject(config, model.name, subject, asked)
     parallel.leave()
     return scores
@@ -67,26 +66,40 @@ def score_subject(
             say(texts.describe())
         measured[texts.name], of_texts = _measure(config, subject, texts)
         documents += of_texts
-    if leads:
-        about: dict[str, Any] = {
-            **subject.about, "precision": config.precision, "data": config.data, "limit": config.limit,
-            "beginning_of_text": config.beginning_of_text, "seconds": round(time.monotonic() - start, 1),
-            "averages": {group: asdict(average) for group, average in averages(scores, GROUPS).items()},
-        }  # fmt: skip
-        if asked.corpus is not None:
-            about["seen"] = split(scores, items, asked.corpus)
-        if measured:
-            about["texts"] = {text: asdict(score) for text, score in measured.items()}
-            lines = "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in documents)
-            storage.write_bytes(storage.join(config.out, f"{config.name or name}.texts.jsonl"), lines.encode())
-        write_results(config.out, config.name or name, scores, items, about)
+    about: dict[str, Any] = {
+        **subject.about, "precision": config.precision, "data": config.data, "limit": config.limit,
+        "beginning_of_text": config.beginning_of_text, "seconds": round(time.monotonic() - start, 1),
+        "averages": {group: asdict(average) for group, average in averages(scores, GROUPS).items()},
+    }  # fmt: skip
+    if asked.corpus is not None:
+        about["seen"] = split(scores, items, asked.corpus)
+    if measured:
+        about["texts"] = {text: asdict(score) for text, score in measured.items()}
+    name = config.name or name
+    if leads:  # before they are written: a disk that is full by now takes hours of work with it
         print(table(scores))
         for text, of_text in measured.items():
             interval = f", {of_text.ci95[0]:.4f}-{of_text.ci95[1]:.4f}" if of_text.ci95 else ""
             print(f"{text}: {of_text.bits_per_byte:.4f} bits per byte{interval}; {of_text.documents:,} documents")
-        say(f"results: {storage.join(config.out, (config.name or name) + '.json')} and its items.jsonl")
-    dist.barrier()
+    together(lambda: _write(config.out, name, scores, items, documents, about) if leads else None)
+    if leads:
+        say(f"results: {storage.join(config.out, name + '.json')} and its items.jsonl")
     return scores, items
+
+
+def _write(
+    out: str,
+    name: str,
+    scores: Mapping[str, Score],
+    items: list[ItemScore],
+    documents: list[DocumentScore],
+    about: Mapping[str, Any],
+) -> None:
+    """The files of the results, ``NAME.json`` last."""
+    if documents:
+        lines = "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in documents)
+        storage.write_bytes(storage.join(out, f"{name}.texts.jsonl"), lines.encode())
+    write_results(out, name, scores, items, about)
 
 
 def _measure(config: Evaluation, subject: Subject, texts: Texts) -> tuple[TextScore, list[DocumentScore]]:

@@ -134,12 +134,14 @@ def find_model(location: str) -> Model:
         UserError: it is none of these, or the hub does not give it.
     """
     if not storage.is_remote(location) and (Path(location) / "config.json").exists():
-        return Model(location, _huggingface(Path(location)), _name(location))
+        return Model(location, _huggingface(Path(location)), name_of(location))
     if not storage.is_remote(location) and not Path(location).exists() and HUB_NAME.fullmatch(location):
         folder = fetch_from_hub(location)
         return Model(str(folder), _huggingface(folder), location.replace("/", "-"))
+    if not storage.is_remote(location) and not Path(location).exists():
+        raise UserError(f"{location}: there is no such folder; on the hub a model is named owner/model")
     checkpoint = resolve(location)
-    return Model(checkpoint, None, _name(checkpoint))
+    return Model(checkpoint, None, name_of(checkpoint))
 
 
 def _huggingface(folder: Path) -> dict[str, Any]:
@@ -152,7 +154,7 @@ def _huggingface(folder: Path) -> dict[str, Any]:
     return configuration
 
 
-def _name(location: str) -> str:
+def name_of(location: str) -> str:
     """``…/runs/whole/ep0-ba48`` → ``whole-ep0-ba48``; ``exported/biomedlm`` → ``biomedlm``."""
     path = Path(location.removeprefix("s3://")).absolute()
     return f"{path.parent.name}-{path.name}" if NAME.fullmatch(path.name) else path.name

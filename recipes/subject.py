@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from composer.utils import dist, get_device
+from safetensors import SafetensorError
 
-from base.errors import UserError
+from base.errors import MayPass, NotThere, UserError
 from eval.gpt_scorer import GPTScorer
-from eval.prompts import Encoder, FastEncoder
+from eval.prompts import Encoder, FastEncoder, load_tokenizer
 from eval.transformers_encoder import load_encoder
 from eval.transformers_scorer import TransformersScorer
-from model.checkpoint import fetch, read_manifest
+from model.checkpoint import DamagedCheckpoint, fetch, read_manifest
 from model.huggingface import config_from_huggingface
 from model.load import Loaded, from_checkpoint, open_model
 from recipes.evaluation import Model
@@ -42,28 +43,32 @@ def start() -> torch.device:
     return torch.device("cuda", dist.get_local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def load_subject(model: Model, device: torch.device) -> Subject:
+def load_subject(model: Model, device: torch.device, tokenizer: str | None = None) -> Subject:
     """Load a checkpoint of ours or a Hugging Face model, in fp32.
+
+    Args:
+        tokenizer: a folder with ``tokenizer.json``, local or s3://; None: the model's own.
 
     Raises:
         UserError: on every rank, when any could not read it.
     """
+    encoder = FastEncoder(load_tokenizer(tokenizer)) if tokenizer is not None else None
     if model.huggingface is None:
         location = dist.all_gather_object(model.location)[0]  # the newest one may have changed between two looks
         with _on_this_node(location) as folder:
             manifest = read_manifest(str(folder))
             about = {"model": location, "batch": manifest["batch"], "tokens": manifest["token"]}
-            return _ours(from_checkpoint(folder), device, about)
+            return _ours(from_checkpoint(folder), device, about, encoder)
     folder = Path(model.location)
     try:
         config_from_huggingface(model.huggingface)
     except (ValueError, KeyError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        return _transformers(folder, device, reason)
+        return _transformers(folder, device, reason, encoder)
     if not any(folder.glob("*.safetensors")):
-        return _transformers(folder, device, "its weights are not safetensors")
+        return _transformers(folder, device, "its weights are not safetensors", encoder)
     with open_model(model.location) as loaded:
-        return _ours(loaded, device, {"model": model.location})
+        return _ours(loaded, device, {"model": model.location}, encoder)
 
 
 @contextmanager
@@ -74,13 +79,23 @@ def _on_this_node(location: str) -> Iterator[Path]:
         UserError: on every rank, when any could not fetch it.
     """
     with tempfile.TemporaryDirectory(prefix="evaluate-") as mine:
-        together(lambda: fetch(location, Path(mine)) if dist.get_local_rank() == 0 else None)
+        together(lambda: _fetch(location, Path(mine)) if dist.get_local_rank() == 0 else None)
         folders = dist.all_gather_object(mine)
         yield Path(folders[dist.get_global_rank() - dist.get_local_rank()])
         dist.barrier()
 
 
-def _ours(loaded: Loaded, device: torch.device, about: dict[str, Any]) -> Subject:
+def _fetch(location: str, into: Path) -> None:
+    """Raises MayPass for what is wrong here, a full disk say, and not with the checkpoint."""
+    try:
+        fetch(location, into)
+    except (DamagedCheckpoint, NotThere):
+        raise
+    except UserError as error:
+        raise MayPass(f"{location} cannot be fetched: {error}", error.shared) from error
+
+
+def _ours(loaded: Loaded, device: torch.device, about: dict[str, Any], encoder: Encoder | None) -> Subject:
     """A GPT-2, by the module that trains: attention scaling as in its configuration."""
     model = loaded.model.to(device)
 
@@ -88,10 +103,11 @@ def _ours(loaded: Loaded, device: torch.device, about: dict[str, Any]) -> Subjec
         return model(batch["input_ids"], positions=batch["positions"], branches=batch.get("branches"))
 
     about |= {"computed_by": "model.gpt", "device": device.type, "shape": asdict(model.config)}
-    return Subject(GPTScorer(forward, device), FastEncoder(loaded.tokenizer), model.config.max_seq_len, device, about)
+    encoder = encoder or FastEncoder(loaded.tokenizer)
+    return Subject(GPTScorer(forward, device), encoder, model.config.max_seq_len, device, about)
 
 
-def _transformers(folder: Path, device: torch.device, reason: str) -> Subject:
+def _transformers(folder: Path, device: torch.device, reason: str, encoder: Encoder | None = None) -> Subject:
     """Any other causal language model, by transformers, without code from the folder.
 
     transformers 4.42 to 5.3 ignores ``scale_attn_by_inverse_layer_idx`` outside eager attention and computes another
@@ -107,7 +123,7 @@ def _transformers(folder: Path, device: torch.device, reason: str) -> Subject:
             folder, config=config, torch_dtype=torch.float32, local_files_only=True,
             output_loading_info=True, **({"attn_implementation": "eager"} if eager else {}),
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(f"model: {folder}: transformers cannot load it: {error}", shared=True) from error
     if loading["missing_keys"] or loading["mismatched_keys"]:
         names = ", ".join(map(str, [*loading["missing_keys"], *loading["mismatched_keys"]][:5]))
@@ -115,7 +131,8 @@ def _transformers(folder: Path, device: torch.device, reason: str) -> Subject:
     context = next((getattr(config, name) for name in CONTEXT if isinstance(getattr(config, name, None), int)), None)
     if context is None:
         raise UserError(f"model: {folder}/config.json: gives no context length ({', '.join(CONTEXT)})", shared=True)
-    attention = "eager attention, for scale_attn_by_inverse_layer_idx" if eager else f"{config._attn_implementation}"
+    attention = "eager attention, for scale_attn_by_inverse_layer_idx" if eager else model.config._attn_implementation
     computed_by = f"transformers {transformers.__version__}, {type(model).__name__}, {attention} ({reason})"
     about = {"model": str(folder), "computed_by": computed_by, "device": device.type}
-    return Subject(TransformersScorer(model.to(device).eval()), load_encoder(folder), context, device, about)
+    encoder = encoder or load_encoder(folder)
+    return Subject(TransformersScorer(model.to(device).eval()), encoder, context, device, about)

@@ -6,11 +6,9 @@ What is scored is written under the checkpoint's name, so a watch that is ended 
 import csv
 import io
 import json
-import re
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import torch
@@ -19,9 +17,10 @@ from composer.utils import dist
 from base import storage
 from base.errors import MayPass, UserError
 from base.progress import say
-from model.checkpoint import list_checkpoints
+from eval.bits_per_byte import BrokenModel
+from model.checkpoint import NAME, list_checkpoints
 from recipes.evaluate_model import score_subject
-from recipes.evaluation import Asked, Evaluation, Model, find_model
+from recipes.evaluation import Asked, Evaluation, Model, find_model, name_of
 from recipes.subject import load_subject, start
 from recipes.together import together
 
@@ -45,11 +44,16 @@ def watch(config: Evaluation, asked: Asked) -> None:
     device = start()
     watched = _Watched(config, asked)
     last_seen = time.monotonic()
+    table_is_whole = False  # an earlier watch may have ended between results and table
     while True:
         try:
             for model in _of_rank_0(watched.new):
+                table_is_whole = False
                 _score(config, asked, watched, model, device)
                 last_seen = time.monotonic()
+            if not table_is_whole:
+                _of_rank_0(watched.write_table)
+                table_is_whole = True
         except MayPass as error:
             _of_rank_0(partial(say, f"waiting: {error}"))
         idle = dist.all_gather_object(time.monotonic() - last_seen)[0]
@@ -60,14 +64,18 @@ def watch(config: Evaluation, asked: Asked) -> None:
 
 def _score(config: Evaluation, asked: Asked, watched: "_Watched", model: Model, device: torch.device) -> None:
     try:
-        subject = load_subject(model, device)
+        subject = load_subject(model, device, config.tokenizer)
     except MayPass:
         raise
     except UserError as error:
         _of_rank_0(partial(watched.leave, model.name, str(error)))
         return
     subject.about["asked"] = watched.asked
-    score_subject(config, model.name, subject, asked)
+    try:
+        score_subject(config, model.name, subject, asked)
+    except BrokenModel as error:
+        _of_rank_0(partial(watched.leave, model.name, str(error)))
+        return
     _of_rank_0(watched.write_table)
 
 
@@ -83,11 +91,12 @@ class _Watched:
     def __init__(self, config: Evaluation, asked: Asked):
         assert config.watch is not None
         self.folder, self.out = config.watch, config.out
-        self.run = PurePosixPath(config.watch).name
+        self.run = name_of(storage.join(self.folder, "ep0-ba0")).removesuffix("-ep0-ba0")
         self.table, self.not_scored = (storage.join(self.out, name.format(self.run)) for name in (TABLE, NOT_SCORED))
         self.asked = {
             "tasks": [one.protocol.name for one in asked.questions], "files": [one.sha256 for one in asked.questions],
-            "limit": config.limit, "precision": config.precision, "beginning_of_text": config.beginning_of_text,
+            "tokenizer": config.tokenizer, "limit": config.limit, "precision": config.precision,
+            "beginning_of_text": config.beginning_of_text, "pmi": config.pmi,
             "texts": {one.name: [one.place, one.limit_bytes] for one in asked.texts},
         }  # fmt: skip
 
@@ -124,10 +133,10 @@ class _Watched:
         storage.write_bytes(self.table, text.getvalue().encode())
 
     def _results(self) -> dict[str, dict[str, Any]]:
-        """By the checkpoint's name; the folder may hold other models' results and a report as well."""
-        ours = re.compile(re.escape(self.run) + r"-ep\d+-ba\d+\.json")
-        files = [name for name in storage.list_files(self.out) if ours.fullmatch(name)]
-        return {name.removesuffix(".json"): self._read(name) for name in files}
+        """By the checkpoint's name. Results of other models may lie there too, to stand beside these in a report."""
+        names = [name.removesuffix(".json") for name in storage.list_files(self.out) if name.endswith(".json")]
+        mine = [name for name in names if NAME.fullmatch(name.removeprefix(f"{self.run}-"))]
+        return {name: self._read(f"{name}.json") for name in mine}
 
     def _not_scored(self) -> dict[str, str]:
         if not storage.exists(self.not_scored):

@@ -1,5 +1,6 @@
 """The likelihood of each option, by our model and by others, however the questions are shared out."""
 
+import copy
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
@@ -240,6 +241,27 @@ def test_a_diverged_model_spoils_no_other_question_of_its_batch(model: GPT2LMHea
     encoded = (Encoded("long", tuple(range(100)), ((1, 2), (3,))), Encoded("short", (5,), ((1,), (2,))))
     found = log_likelihoods(encoded, scorer_of(ours(model)), 2)
     assert all(torch.tensor(values).isfinite().all() for values in found.values())
+
+
+@pytest.mark.parametrize("which", ["ours", "transformers"])
+def test_options_are_told_apart_in_bf16_where_all_logits_are_large(
+    prepared: dict[str, Prepared], model: GPT2LMHeadModel, which: str
+) -> None:
+    """GPT-2's own logits lie around -60: a number that all share, and that no likelihood depends on."""
+    shifted = copy.deepcopy(model)
+    with torch.no_grad():
+        shifted.transformer.wte.weight /= 20
+        shifted.transformer.ln_f.weight[-1] = 0
+        shifted.transformer.ln_f.bias[-1] = 8
+        shifted.transformer.wte.weight[:, -1] = -8
+    scorer = scorer_of(ours(shifted)) if which == "ours" else TransformersScorer(shifted)
+    encoded = prepared["medqa_letter"].encoded
+    in_fp32 = log_likelihoods(encoded, scorer, batch_size=8)
+    with torch.autocast("cpu", torch.bfloat16):
+        in_bf16 = log_likelihoods(encoded, scorer, batch_size=8)
+    for question in encoded:
+        assert len(set(in_bf16[question.id])) == len(question.options)
+        assert in_bf16[question.id] == pytest.approx(in_fp32[question.id], abs=0.01)
 
 
 def test_cut_questions_are_scored_with_the_shots_that_they_have(

@@ -174,6 +174,15 @@ def test_a_fault_ends_two_ranks_with_its_own_exit_code_and_one_message() -> None
     assert done.stderr.count("faults before scoring") == 1
 
 
+def test_scores_are_printed_also_where_they_cannot_be_written(
+    trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "it.json").mkdir()
+    with pytest.raises(UserError, match=r"it\.json: cannot be written"):
+        evaluated(trained / "runs" / "tiny", trained, tmp_path)
+    assert "medmcqa" in capfd.readouterr().out
+
+
 def test_a_folder_with_other_weights_is_refused_instead_of_scored_at_random(tmp_path: Path) -> None:
     from transformers import GPTNeoConfig, GPTNeoForCausalLM
 

@@ -1,6 +1,7 @@
 """Checkpoints are scored as they appear, each once, whatever happens to some of them."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -36,21 +37,23 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Questions, and checkpoints of one model at 1, 2 and 3 batches, as a run writes them."""
     folder = tmp_path_factory.mktemp("watch")
     write_sample_questions(str(folder / "qa"), n=20, seed=3)
+    for batch in (1, 2, 3):
+        write_checkpoint(folder / "run" / f"ep0-ba{batch}", seed=batch, batch=batch)
+    return folder
+
+
+def write_checkpoint(place: Path, seed: int, batch: int, scale: float = 1.0) -> None:
+    shutil.rmtree(place, ignore_errors=True)
     tokenizer = train(iter([["a dose was given to a patient"] * 5]), 280, 2)
     shape = GPTConfig(vocab_size=tokenizer.get_vocab_size(), max_seq_len=256, d_model=16, n_heads=2, n_layers=1)
-    for batch in (1, 2, 3):
-        place = folder / "run" / f"ep0-ba{batch}"
-        model = GPT(shape)
-        initialize(model, seed=batch)
-        state = {"state": {"model": {f"gpt.{name}": tensor for name, tensor in model.state_dict().items()}}}
-        dcp.save(state, checkpoint_id=place, no_dist=True)
-        write_tokenizer(tokenizer, place, 256)
-        files = {
-            one.name: {"size": one.stat().st_size, "sha256": storage.sha256(one)} for one in sorted(place.iterdir())
-        }
-        about = {"format": 1, "epoch": 0, "batch": batch, "token": 100 * batch, "model": shape.to_dict()}
-        write_manifest(str(place), about | {"files": files})
-    return folder
+    model = GPT(shape)
+    initialize(model, seed=seed)
+    state = {"state": {"model": {f"gpt.{name}": tensor * scale for name, tensor in model.state_dict().items()}}}
+    dcp.save(state, checkpoint_id=place, no_dist=True)
+    write_tokenizer(tokenizer, place, 256)
+    files = {one.name: {"size": one.stat().st_size, "sha256": storage.sha256(one)} for one in sorted(place.iterdir())}
+    about = {"format": 1, "epoch": 0, "batch": batch, "token": 100 * batch, "model": shape.to_dict()}
+    write_manifest(str(place), about | {"files": files})
 
 
 def settings(made: Path, folder: object, out: object, **more: object) -> list[str]:
@@ -106,10 +109,10 @@ def test_a_checkpoint_that_vanishes_or_is_damaged_is_named_and_the_others_are_sc
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     load = watching.load_subject
 
-    def pruned_meanwhile(model: Any, device: Any) -> Any:
+    def pruned_meanwhile(model: Any, *others: Any) -> Any:
         if model.location.endswith("ep0-ba1"):
             delete_checkpoint(model.location)
-        return load(model, device)
+        return load(model, *others)
 
     monkeypatch.setattr(watching, "load_subject", pruned_meanwhile)
     watched(made, run, out)
@@ -136,6 +139,21 @@ def test_the_watch_waits_while_the_store_does_not_answer(
     assert len(scored(tmp_path)) == 3
 
 
+def test_a_full_disk_here_is_no_fault_of_the_checkpoints(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download, full = storage.download, iter([True])
+
+    def once_full(location: str, path: Any) -> None:
+        if next(full, False):
+            raise storage.disk_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        download(location, path)
+
+    monkeypatch.setattr(storage, "download", once_full)
+    watched(made, made / "run", tmp_path, watch_idle_seconds=2)
+    assert len(scored(tmp_path)) == 3 and not (tmp_path / NOT_SCORED).exists()
+
+
 def test_results_of_other_questions_are_not_taken_for_ones_own(made: Path, tmp_path: Path) -> None:
     watched(made, made / "run", tmp_path)
     with pytest.raises(UserError, match=r"run-ep0-ba1\.json has been asked other questions"):
@@ -143,6 +161,43 @@ def test_results_of_other_questions_are_not_taken_for_ones_own(made: Path, tmp_p
     (tmp_path / "run-ep0-ba2.json").write_text("{")
     with pytest.raises(UserError, match=r"run-ep0-ba2\.json: not JSON"):
         watched(made, made / "run", tmp_path)
+
+
+def test_results_of_other_models_may_lie_beside_those_of_the_watch(made: Path, tmp_path: Path) -> None:
+    watched(made, made / "run", tmp_path)
+    (tmp_path / "gpt-neo.json").write_text('{"name": "gpt-neo", "scores": {}}')
+    watched(made, made / "run", tmp_path)
+    assert {row["batch"] for row in table(tmp_path)} == {"1", "2", "3"}
+
+
+def test_a_watch_that_ended_before_its_table_was_written_writes_it_when_started_again(
+    made: Path, tmp_path: Path
+) -> None:
+    watched(made, made / "run", tmp_path)
+    whole = (tmp_path / TABLE).read_text()
+    (tmp_path / TABLE).write_text(whole.splitlines(keepends=True)[0])
+    watched(made, made / "run", tmp_path)
+    assert (tmp_path / TABLE).read_text() == whole
+
+
+def test_a_watch_asks_with_the_tokenizer_that_it_was_given(made: Path, tmp_path: Path) -> None:
+    other = train(iter([["which one is the answer to a question"] * 5]), 270, 2)
+    (tmp_path / "tokenizer").mkdir()
+    write_tokenizer(other, tmp_path / "tokenizer", 256)
+    watched(made, made / "run", tmp_path / "own")
+    watched(made, made / "run", tmp_path / "other", tokenizer=tmp_path / "tokenizer")
+    own, given = (scored(tmp_path / which)["run-ep0-ba1"]["scores"]["medqa"] for which in ("own", "other"))
+    assert own["question_hash"] == given["question_hash"] and own["prompt_hash"] != given["prompt_hash"]
+
+
+def test_a_diverged_checkpoint_is_named_and_the_others_are_measured_on_texts(made: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(made / "run", run)
+    write_checkpoint(run / "ep0-ba2", seed=2, batch=2, scale=float("nan"))
+    (tmp_path / "some.txt").write_text("a dose was given to a patient")
+    watched(made, run, out, texts=f"{{some: {tmp_path / 'some.txt'}}}")
+    assert set(scored(out)) == {"run-ep0-ba1", "run-ep0-ba3"}
+    assert "it is broken" in json.loads((out / NOT_SCORED).read_text())["run-ep0-ba2"]
 
 
 def until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
@@ -177,3 +232,22 @@ def test_a_watch_on_two_ranks_scores_from_a_bucket_what_comes_while_it_waits(
     watched(made, made / "run", tmp_path / "one")
     for name, record in scored(out).items():
         assert record["scores"] == scored(tmp_path / "one")[name]["scores"]  # as one rank has it
+
+
+@pytest.mark.slow
+def test_ranks_wait_together_when_the_results_cannot_be_written_for_now(made: Path, tmp_path: Path) -> None:
+    launcher = [
+        sys.executable,
+        "-m",
+        "composer.cli.launcher",
+        "-n",
+        "2",
+        str(Path(__file__).parent / "unsteady_store.py"),
+    ]
+    done = subprocess.run(
+        [*launcher, YAML, *settings(made, made / "run", tmp_path, watch_idle_seconds=3)],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "waiting: the store does not answer" in done.stderr
+    assert len(scored(tmp_path)) == 3
