@@ -144,7 +144,10 @@ class ScoreCheckpoints(Callback):
         if self._results_folder is not None and dist.get_global_rank() == 0:
             epoch, tokens = state.timestamp.epoch.value, state.timestamp.token.value
             about = {"run_name": state.run_name, "epoch": epoch, "batch": batch, "tokens": tokens, "seconds": seconds}
-            write_results(self._results_folder, f"ep{epoch}-ba{batch}", scores, items, self._asked | about)
+            try:
+                write_results(self._results_folder, f"ep{epoch}-ba{batch}", scores, items, self._asked | about)
+            except UserError as error:  # the loggers have the scores, and the training is worth more than the files
+                say(f"results of batch {batch} are not written: {error}")
 
     def _scores(self, state: State) -> tuple[dict[str, Score], list[ItemScore]]:
         model = GPTScorer(state.model, next(state.model.parameters()).device)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,11 +13,11 @@ from composer.utils import dist
 
 from base import storage
 from base.progress import progress, say
-from eval.all_ranks import calls, score_on_all_ranks
+from eval.all_ranks import calls, likelihoods_on_all_ranks
 from eval.averages import averages
 from eval.bits_per_byte import DocumentScore, TextScore, score_texts
 from eval.prompts import Prepared, prepare
-from eval.results import ItemScore, Score, write_results
+from eval.results import ItemScore, Likelihoods, Score, score_of, write_results
 from eval.rolling import encode_texts, measure
 from eval.seen import split
 from eval.tasks import GROUPS
@@ -25,6 +26,7 @@ from recipes import parallel
 from recipes.evaluation import Asked, Evaluation, Model
 from recipes.subject import Subject, load_subject, start
 from recipes.together import together
+from recipes.unfinished import Unfinished
 
 
 def evaluate(config: Evaluation, model: Model, asked: Asked) -> dict[str, Score]:
@@ -36,7 +38,7 @@ def evaluate(config: Evaluation, model: Model, asked: Asked) -> dict[str, Score]
         The scores by protocol, the same on every rank.
     """
     device = start()
-    subject = load_subject(model, device, config.tokenizer)
+    subject = load_subject(model, device, config.tokenizer, config.max_seq_len)
     scores, _ = score_subject(config, model.name, subject, asked)
     parallel.leave()
     return scores
@@ -50,14 +52,22 @@ def score_subject(
     if leads:
         say(f"{subject.about['model']}, computed by {subject.about['computed_by']}, in {config.precision}")
     start = time.monotonic()
+    name = config.name or name
+    computed = {"precision": config.precision, "batch": config.device_eval_batch_size, "by": subject.about}
+    unfinished = Unfinished(config.out, name, {"model": subject.identity, **computed})
     scores: dict[str, Score] = {}
     items: list[ItemScore] = []
     for questions in asked.questions:
         prepared = prepare(questions, subject.encoder, subject.max_seq_len, config.beginning_of_text, config.pmi)
         if leads:
             say(prepared.describe())
-        with torch.autocast(subject.device.type, dtype=torch.bfloat16, enabled=config.precision == "amp_bf16"):
-            scores[prepared.name], task_items = _score(prepared, subject, config.device_eval_batch_size)
+        kept = dist.all_gather_object(together(partial(unfinished.read, prepared) if leads else _nothing))[0]
+        if kept is None:
+            kept = _likelihoods(config, prepared, subject)
+            together(partial(unfinished.keep, prepared, *kept) if leads else _nothing)
+        elif leads:
+            say(f"{prepared.name}: was scored before this command was cut off")
+        scores[prepared.name], task_items = score_of(prepared, *kept)
         items += task_items
     measured: dict[str, TextScore] = {}
     documents: list[DocumentScore] = []
@@ -67,21 +77,21 @@ def score_subject(
         measured[texts.name], of_texts = _measure(config, subject, texts)
         documents += of_texts
     about: dict[str, Any] = {
-        **subject.about, "precision": config.precision, "data": config.data, "limit": config.limit,
-        "beginning_of_text": config.beginning_of_text, "seconds": round(time.monotonic() - start, 1),
+        **subject.about, "max_seq_len": subject.max_seq_len, "precision": config.precision, "data": config.data,
+        "limit": config.limit, "beginning_of_text": config.beginning_of_text, "seconds": round(time.monotonic() - start, 1),
         "averages": {group: asdict(average) for group, average in averages(scores, GROUPS).items()},
     }  # fmt: skip
     if asked.corpus is not None:
         about["seen"] = split(scores, items, asked.corpus)
     if measured:
         about["texts"] = {text: asdict(score) for text, score in measured.items()}
-    name = config.name or name
     if leads:  # before they are written: a disk that is full by now takes hours of work with it
         print(table(scores))
         for text, of_text in measured.items():
             interval = f", {of_text.ci95[0]:.4f}-{of_text.ci95[1]:.4f}" if of_text.ci95 else ""
             print(f"{text}: {of_text.bits_per_byte:.4f} bits per byte{interval}; {of_text.documents:,} documents")
-    together(lambda: _write(config.out, name, scores, items, documents, about) if leads else None)
+    together(partial(_write, config.out, name, scores, items, documents, about) if leads else _nothing)
+    together(unfinished.remove if leads else _nothing)
     if leads:
         say(f"results: {storage.join(config.out, name + '.json')} and its items.jsonl")
     return scores, items
@@ -106,10 +116,8 @@ def _measure(config: Evaluation, subject: Subject, texts: Texts) -> tuple[TextSc
     """With a progress line in tokens on rank 0."""
     encoded = encode_texts(texts, subject.encoder, subject.max_seq_len)
     leads = dist.get_global_rank() == 0
-    with (
-        torch.autocast(subject.device.type, dtype=torch.bfloat16, enabled=config.precision == "amp_bf16"),
-        progress(texts.name, encoded.predicted, "tokens") if leads else nullcontext(lambda tokens: None) as advance,
-    ):
+    progressing = progress(texts.name, encoded.predicted, "tokens") if leads else nullcontext(_ignored)
+    with _precision(config, subject), progressing as advance:
         mine = measure(
             encoded, subject.scorer.logits_at, config.device_eval_batch_size, dist.get_global_rank(),
             dist.get_world_size(), advance,
@@ -118,12 +126,24 @@ def _measure(config: Evaluation, subject: Subject, texts: Texts) -> tuple[TextSc
     return score_texts(encoded, found)
 
 
-def _score(prepared: Prepared, subject: Subject, batch_size: int) -> tuple[Score, list[ItemScore]]:
+def _likelihoods(config: Evaluation, prepared: Prepared, subject: Subject) -> tuple[Likelihoods, dict[str, float]]:
     """With a progress line on rank 0."""
-    if dist.get_global_rank() != 0:
-        return score_on_all_ranks(prepared, subject.scorer, batch_size)
-    with progress(prepared.name, calls(prepared, batch_size), "batches") as advance:
-        return score_on_all_ranks(prepared, subject.scorer, batch_size, advance)
+    batch_size, leads = config.device_eval_batch_size, dist.get_global_rank() == 0
+    progressing = progress(prepared.name, calls(prepared, batch_size), "batches") if leads else nullcontext(_ignored)
+    with _precision(config, subject), progressing as advance:
+        return likelihoods_on_all_ranks(prepared, subject.scorer, batch_size, advance)
+
+
+def _precision(config: Evaluation, subject: Subject) -> torch.autocast:
+    return torch.autocast(subject.device.type, dtype=torch.bfloat16, enabled=config.precision == "amp_bf16")
+
+
+def _nothing() -> None:
+    """What the other ranks do meanwhile."""
+
+
+def _ignored(number: int) -> None:
+    """Progress that rank 0 shows."""
 
 
 def table(scores: Mapping[str, Score]) -> str:

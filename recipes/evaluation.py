@@ -31,6 +31,7 @@ class Evaluation(Schema):
     watch_every_seconds: Annotated[float, Field(gt=0)] = 60.0
     watch_idle_seconds: Annotated[float, Field(gt=0)] | None = None
     tokenizer: str | None = None
+    max_seq_len: Positive | None = None
     data: str
     tasks: Tasks
     limit: Positive | None = None

@@ -1,5 +1,7 @@
 """The model that is scored, on its device, with all that scoring needs to know of it."""
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,12 +30,13 @@ CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"
 
 @dataclass
 class Subject:
-    """``about`` says in the results what was scored and how it was computed."""
+    """``about`` says in the results what was scored and how it was computed; ``identity`` changes with the weights."""
 
     scorer: GPTScorer | TransformersScorer
     encoder: Encoder
     max_seq_len: int
     device: torch.device
+    identity: str
     about: dict[str, Any]
 
 
@@ -43,11 +46,14 @@ def start() -> torch.device:
     return torch.device("cuda", dist.get_local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def load_subject(model: Model, device: torch.device, tokenizer: str | None = None) -> Subject:
+def load_subject(
+    model: Model, device: torch.device, tokenizer: str | None = None, max_seq_len: int | None = None
+) -> Subject:
     """Load a checkpoint of ours or a Hugging Face model, in fp32.
 
     Args:
         tokenizer: a folder with ``tokenizer.json``, local or s3://; None: the model's own.
+        max_seq_len: tokens that it reads; None: as many as it can.
 
     Raises:
         UserError: on every rank, when any could not read it.
@@ -58,17 +64,45 @@ def load_subject(model: Model, device: torch.device, tokenizer: str | None = Non
         with _on_this_node(location) as folder:
             manifest = read_manifest(str(folder))
             about = {"model": location, "batch": manifest["batch"], "tokens": manifest["token"]}
-            return _ours(from_checkpoint(folder), device, about, encoder)
+            files = json.dumps(manifest["files"], sort_keys=True)
+            subject = _ours(from_checkpoint(folder), device, about, encoder, max_seq_len)
+            subject.identity = hashlib.sha256(files.encode()).hexdigest()
+            return subject
     folder = Path(model.location)
+    if reason := _not_ours(folder, model.huggingface):
+        subject = _transformers(folder, device, reason, encoder, max_seq_len)
+    else:
+        with open_model(model.location) as loaded:
+            subject = _ours(loaded, device, {"model": model.location}, encoder, max_seq_len)
+    subject.identity = _identity_of(folder)
+    return subject
+
+
+def _not_ours(folder: Path, huggingface: Mapping[str, Any]) -> str | None:
+    """Why transformers must compute it; None for a GPT-2 that our module takes."""
     try:
-        config_from_huggingface(model.huggingface)
+        config_from_huggingface(huggingface)
     except (ValueError, KeyError) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        return _transformers(folder, device, reason, encoder)
-    if not any(folder.glob("*.safetensors")):
-        return _transformers(folder, device, "its weights are not safetensors", encoder)
-    with open_model(model.location) as loaded:
-        return _ours(loaded, device, {"model": model.location}, encoder)
+        return f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    return None if any(folder.glob("*.safetensors")) else "its weights are not safetensors"
+
+
+def _identity_of(folder: Path) -> str:
+    """By names, sizes and times: to read tens of gigabytes for it would take longer than some evaluations."""
+    files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir())
+    return hashlib.sha256(json.dumps([str(folder.resolve()), files]).encode()).hexdigest()
+
+
+def _length(learned: int | None, asked: int | None, folder: Path) -> int:
+    """Tokens that are read at most: what was asked for, or all that the model has learned."""
+    if learned is None and asked is None:
+        names = ", ".join(CONTEXT)
+        raise UserError(
+            f"model: {folder}/config.json: gives no context length ({names}); give max_seq_len", shared=True
+        )
+    if learned is not None and asked is not None and asked > learned:
+        raise UserError(f"max_seq_len: {asked:,} is more than the {learned:,} positions of {folder}", shared=True)
+    return asked or learned or 0
 
 
 @contextmanager
@@ -95,7 +129,9 @@ def _fetch(location: str, into: Path) -> None:
         raise MayPass(f"{location} cannot be fetched: {error}", error.shared) from error
 
 
-def _ours(loaded: Loaded, device: torch.device, about: dict[str, Any], encoder: Encoder | None) -> Subject:
+def _ours(
+    loaded: Loaded, device: torch.device, about: dict[str, Any], encoder: Encoder | None, max_seq_len: int | None
+) -> Subject:
     """A GPT-2, by the module that trains: attention scaling as in its configuration."""
     model = loaded.model.to(device)
 
@@ -104,10 +140,17 @@ def _ours(loaded: Loaded, device: torch.device, about: dict[str, Any], encoder: 
 
     about |= {"computed_by": "model.gpt", "device": device.type, "shape": asdict(model.config)}
     encoder = encoder or FastEncoder(loaded.tokenizer)
-    return Subject(GPTScorer(forward, device), encoder, model.config.max_seq_len, device, about)
+    length = _length(model.config.max_seq_len, max_seq_len, loaded.folder)
+    return Subject(GPTScorer(forward, device), encoder, length, device, "", about)
 
 
-def _transformers(folder: Path, device: torch.device, reason: str, encoder: Encoder | None = None) -> Subject:
+def _transformers(
+    folder: Path,
+    device: torch.device,
+    reason: str,
+    encoder: Encoder | None = None,
+    max_seq_len: int | None = None,
+) -> Subject:
     """Any other causal language model, by transformers, without code from the folder.
 
     transformers 4.42 to 5.3 ignores ``scale_attn_by_inverse_layer_idx`` outside eager attention and computes another
@@ -129,10 +172,9 @@ def _transformers(folder: Path, device: torch.device, reason: str, encoder: Enco
         names = ", ".join(map(str, [*loading["missing_keys"], *loading["mismatched_keys"]][:5]))
         raise UserError(f"model: {folder}: its weights are not those of {type(model).__name__}: {names}", shared=True)
     context = next((getattr(config, name) for name in CONTEXT if isinstance(getattr(config, name, None), int)), None)
-    if context is None:
-        raise UserError(f"model: {folder}/config.json: gives no context length ({', '.join(CONTEXT)})", shared=True)
+    length = _length(context, max_seq_len, folder)
     attention = "eager attention, for scale_attn_by_inverse_layer_idx" if eager else model.config._attn_implementation
     computed_by = f"transformers {transformers.__version__}, {type(model).__name__}, {attention} ({reason})"
     about = {"model": str(folder), "computed_by": computed_by, "device": device.type}
     encoder = encoder or load_encoder(folder)
-    return Subject(TransformersScorer(model.to(device).eval()), encoder, context, device, about)
+    return Subject(TransformersScorer(model.to(device).eval()), encoder, length, device, "", about)

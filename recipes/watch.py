@@ -64,7 +64,7 @@ def watch(config: Evaluation, asked: Asked) -> None:
 
 def _score(config: Evaluation, asked: Asked, watched: "_Watched", model: Model, device: torch.device) -> None:
     try:
-        subject = load_subject(model, device, config.tokenizer)
+        subject = load_subject(model, device, config.tokenizer, config.max_seq_len)
     except MayPass:
         raise
     except UserError as error:
@@ -95,8 +95,8 @@ class _Watched:
         self.table, self.not_scored = (storage.join(self.out, name.format(self.run)) for name in (TABLE, NOT_SCORED))
         self.asked = {
             "tasks": [one.protocol.name for one in asked.questions], "files": [one.sha256 for one in asked.questions],
-            "tokenizer": config.tokenizer, "limit": config.limit, "precision": config.precision,
-            "beginning_of_text": config.beginning_of_text, "pmi": config.pmi,
+            "tokenizer": config.tokenizer, "max_seq_len": config.max_seq_len, "limit": config.limit,
+            "precision": config.precision, "beginning_of_text": config.beginning_of_text, "pmi": config.pmi,
             "texts": {one.name: [one.place, one.limit_bytes] for one in asked.texts},
         }  # fmt: skip
 

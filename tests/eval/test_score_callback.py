@@ -71,6 +71,16 @@ def test_scores_come_at_the_interval_and_once_at_the_end(arguments: dict[str, An
     assert logged(logger, "eval/seconds")[5] > 0
 
 
+def test_results_that_cannot_be_written_do_not_end_the_training(
+    arguments: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("where a folder should be")
+    logger = InMemoryLogger()
+    train(ScoreCheckpoints(**arguments, results_folder=str(tmp_path / "file" / "results")), batches=2, loggers=[logger])
+    assert "results of batch 2 are not written" in capfd.readouterr().err
+    assert list(logged(logger, "eval/medqa/acc")) == [2]
+
+
 def test_the_end_is_not_scored_twice(arguments: dict[str, Any]) -> None:
     logger = InMemoryLogger()
     train(ScoreCheckpoints(**arguments), batches=4, loggers=[logger])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch.distributed.checkpoint as dcp
+from small_checkpoints import write_checkpoint
 
 from base import storage
 from base.configuration import load_configuration
@@ -21,9 +21,7 @@ from base.errors import StoreTrouble, UserError
 from base.local_s3 import LocalS3
 from data_prep.tokenizer.training import train, write_tokenizer
 from eval.sample_questions import write_sample_questions
-from model.checkpoint import MANIFEST, delete_checkpoint, write_manifest
-from model.config import GPTConfig
-from model.gpt import GPT, initialize
+from model.checkpoint import MANIFEST, delete_checkpoint
 from recipes import watch as watching
 from recipes.evaluation import Evaluation, find_inputs
 from recipes.watch import NOT_SCORED, TABLE, watch
@@ -40,20 +38,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for batch in (1, 2, 3):
         write_checkpoint(folder / "run" / f"ep0-ba{batch}", seed=batch, batch=batch)
     return folder
-
-
-def write_checkpoint(place: Path, seed: int, batch: int, scale: float = 1.0) -> None:
-    shutil.rmtree(place, ignore_errors=True)
-    tokenizer = train(iter([["a dose was given to a patient"] * 5]), 280, 2)
-    shape = GPTConfig(vocab_size=tokenizer.get_vocab_size(), max_seq_len=256, d_model=16, n_heads=2, n_layers=1)
-    model = GPT(shape)
-    initialize(model, seed=seed)
-    state = {"state": {"model": {f"gpt.{name}": tensor * scale for name, tensor in model.state_dict().items()}}}
-    dcp.save(state, checkpoint_id=place, no_dist=True)
-    write_tokenizer(tokenizer, place, 256)
-    files = {one.name: {"size": one.stat().st_size, "sha256": storage.sha256(one)} for one in sorted(place.iterdir())}
-    about = {"format": 1, "epoch": 0, "batch": batch, "token": 100 * batch, "model": shape.to_dict()}
-    write_manifest(str(place), about | {"files": files})
 
 
 def settings(made: Path, folder: object, out: object, **more: object) -> list[str]:
