@@ -15,6 +15,7 @@ from base.page import ACCENT, INK, MUTED, RULE
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # letters stay letters: smaller, and they can be searched
     "svg.hashsalt": "card",  # any fixed text; with another one the pages that there are would get other bytes
+    "savefig.dpi": 200,  # of lines that are drawn as pixels
     "text.parse_math": False,  # a dollar sign in data is a dollar sign
     "font.size": 10,
     "text.color": INK,

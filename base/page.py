@@ -71,6 +71,15 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
+class Link:
+    """Words that lead to a file beside this one, and what is said of it."""
+
+    words: str
+    file: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Points:
     """A list of points."""
 
@@ -128,7 +137,7 @@ class Folded:
     items: Sequence["Block"]
 
 
-Block = Heading | Paragraph | Points | Tiles | Table | Plots | Listing | Parts | Folded
+Block = Heading | Paragraph | Link | Points | Tiles | Table | Plots | Listing | Parts | Folded
 ON_THE_PAGE_ALONE = (Plots, Folded)
 
 
@@ -161,6 +170,8 @@ def _html(block: Block) -> str:
             return f'<h{level} id="{_anchor(text)}">{_inline(text)}</h{level}>'
         case Paragraph(text, note):
             return f"<p{' class=note' if note else ''}>{_inline(text)}</p>"
+        case Link(words, file, text):
+            return f'<p><a href="{html.escape(file)}">{_inline(words)}</a> {_inline(text)}</p>'
         case Points(items):
             return "<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + "</ul>"
         case Tiles(items):
@@ -218,6 +229,8 @@ def _markdown(block: Block) -> str:
             return f"{'#' * level} {_escaped(text)}"
         case Paragraph(text):
             return _escaped(text)
+        case Link(words, file, text):
+            return f"[{_escaped(words)}]({file}) {_escaped(text)}"
         case Points(items):
             return "\n".join(f"- {_escaped(item)}" for item in items)
         case Tiles(items):

@@ -6,7 +6,7 @@ offered.
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,29 +19,26 @@ from eval.paired import (
     paired_bootstrap,
     smallest_detectable_difference,
 )
+from eval.records import Record, read_items, read_record
+from eval.results import ItemScore, Score
 from eval.statistics import wilson_interval
 from eval.task import METRICS
 
 SEED = 17  # of the bootstrap, so that the same files give the same interval
 SHOWN = 3  # ids in a message
-READ = {"task", "id", "gold", "predictions", "shots_left_out", "passages_left_out"}  # of a line
-Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Results:
-    """``NAME.json`` and ``NAME.items.jsonl`` beside it, as :func:`eval.results.write_results` left them.
+    """A record and its items, by protocol and id."""
 
-    Attributes:
-        place: of the first.
-        scores: by protocol, an :class:`eval.results.Score` as JSON.
-        items: by protocol and id, an :class:`eval.results.ItemScore` as JSON.
-    """
+    record: Record
+    items: dict[str, dict[str, ItemScore]]
 
-    place: str
-    name: str
-    scores: dict[str, Line]
-    items: dict[str, dict[str, Line]]
+    @property
+    def scores(self) -> dict[str, Score]:
+        """By protocol."""
+        return self.record.scores
 
 
 @dataclass(frozen=True)
@@ -98,9 +95,9 @@ def main(arguments: list[str]) -> None:
     asked = parser.parse_args(arguments)
     a, b = read_results(asked.a), read_results(asked.b)
     found = compare(a, b, asked.task, asked.metric, asked.despite_prompts, asked.despite_tokenizers)
-    texts = compare_texts(asked.a, asked.b)
+    texts = compare_texts(a.record, b.record)
     if asked.json is not None:
-        record: dict[str, Any] = {"a": a.place, "b": b.place, "comparisons": [asdict(one) for one in found]}
+        record: dict[str, Any] = {"a": asked.a, "b": asked.b, "comparisons": [asdict(one) for one in found]}
         record["texts"] = {name: asdict(one) for name, one in texts.items()}
         storage.write_bytes(asked.json, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
     print("\n".join([text_of(a, b, found), *lines_of(texts)]))
@@ -112,37 +109,9 @@ def read_results(place: str) -> Results:
     Raises:
         UserError: one of the two is not there, or is not such a file.
     """
-    if not place.endswith(".json"):
-        raise UserError(f"{place}: results are a file NAME.json, with NAME.items.jsonl beside it")
-    items_place = f"{place.removesuffix('.json')}.items.jsonl"
-    record = _json(storage.read_bytes(place), place)
-    scores = record.get("scores") if isinstance(record, dict) else None
-    if not isinstance(scores, dict) or not all("question_hash" in score for score in scores.values()):
-        raise UserError(f"{place}: holds no scores of this version's evaluation; score the model again")
-    items: dict[str, dict[str, Line]] = {task: {} for task in scores}
-    for number, line in enumerate(storage.read_bytes(items_place).split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        item = _json(line, f"{items_place}, line {number}")
-        if not isinstance(item, dict) or not item.keys() >= READ:
-            raise UserError(f"{items_place}, line {number}: no question of this version's evaluation")
-        if item["task"] not in items:
-            raise UserError(f"{items_place}, line {number}: of {item['task']}, which {place} has no score of")
-        items[item["task"]][item["id"]] = item
-    for task, score in scores.items():
-        if len(items[task]) != score["n"]:
-            raise UserError(
-                f"{items_place}: holds {len(items[task]):,} questions of {task}, {place} tells of {score['n']:,}: "
-                "the two are not of one run"
-            )
-    return Results(place, record.get("name", place), scores, items)
-
-
-def _json(content: bytes, place: str) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise UserError(f"{place}: not JSON: {error}") from None
+    record = read_record(place)
+    items = read_items(record)
+    return Results(record, {task: {item.id: item for item in of_one} for task, of_one in items.items()})
 
 
 def compare(
@@ -174,22 +143,20 @@ def compare(
     known = [task for task in asked if task in shared]
     for task in known:
         faults += _faults(a, b, task, metric)
-    other = [task for task in known if a.scores[task]["question_hash"] != b.scores[task]["question_hash"]]
+    other = [task for task in known if a.scores[task].question_hash != b.scores[task].question_hash]
     if other and not despite_prompts:
         faults.append(
             f"{', '.join(other)}: asked differently (another version, form, shots or beginning of text), so the scores "
             "do not compare; score one of the two again, or give --despite-prompts"
         )
-    tokens = [
-        task for task in known if task not in other and a.scores[task]["prompt_hash"] != b.scores[task]["prompt_hash"]
-    ]
+    tokens = [task for task in known if task not in other and a.scores[task].prompt_hash != b.scores[task].prompt_hash]
     if tokens and not despite_tokenizers:
         faults.append(
             f"{', '.join(tokens)}: asked the same, but with different tokenizers (prompt_hash); if that is meant, give "
             "--despite-tokenizers"
         )
     if faults:
-        raise UserError("\n  ".join([f"{a.place} and {b.place} cannot be compared:", *faults]))
+        raise UserError("\n  ".join([f"{a.record.place} and {b.record.place} cannot be compared:", *faults]))
     found = [_compare_one(a, b, task, metric) for task in known]
     adjusted = benjamini_hochberg([one.p for one in found])
     return [replace(one, p_adjusted=p) for one, p in zip(found, adjusted, strict=True)]
@@ -208,8 +175,8 @@ def text_of(a: Results, b: Results, found: Sequence[Comparison]) -> str:
     ]  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
-        f"A: {a.name} ({a.place})",
-        f"B: {b.name} ({b.place})",
+        f"A: {a.record.name} ({a.record.place})",
+        f"B: {b.record.name} ({b.record.place})",
         "",
         *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows),
         "",
@@ -238,9 +205,7 @@ def _faults(a: Results, b: Results, task: str, metric: str | None) -> list[str]:
             if ids
         ]
         faults.append(f"{task}: {' and '.join(told)}; score both on the same files with the same limit")
-    golds = [
-        id for id, item in a.items[task].items() if id in b.items[task] and item["gold"] != b.items[task][id]["gold"]
-    ]
+    golds = [id for id, item in a.items[task].items() if id in b.items[task] and item.gold != b.items[task][id].gold]
     if golds:
         faults.append(
             f"{task}: another option is right in B than in A in {len(golds):,} of the questions ("
@@ -250,23 +215,23 @@ def _faults(a: Results, b: Results, task: str, metric: str | None) -> list[str]:
     if len(metrics) > 1:
         faults.append(f"{task}: the primary accuracy is {' and '.join(sorted(metrics))}; say which one by --metric")
     faults += [
-        f"{task}: {one.place} has no {name}; it was not asked for when scoring"
+        f"{task}: {one.record.place} has no {name}; it was not asked for when scoring"
         for one in (a, b)
         for name in sorted(metrics)
-        if one.scores[task].get(name) is None
+        if getattr(one.scores[task], name) is None
     ]
     return faults
 
 
 def _metric(results: Results, task: str, metric: str | None) -> str:
-    return metric if metric is not None else results.scores[task]["metric"]
+    return metric if metric is not None else results.scores[task].metric
 
 
 def _compare_one(a: Results, b: Results, task: str, metric: str | None) -> Comparison:
     metric = _metric(a, task, metric)
     ids = sorted(a.items[task])
     of_a, of_b = ([one.items[task][id] for id in ids] for one in (a, b))
-    right_a, right_b = ([_is_right(item, metric) for item in items] for items in (of_a, of_b))
+    right_a, right_b = ([item.is_right(metric) for item in items] for items in (of_a, of_b))
     only_a = sum(one and not other for one, other in zip(right_a, right_b, strict=True))
     only_b = sum(other and not one for one, other in zip(right_a, right_b, strict=True))
     n, discordant = len(ids), only_a + only_b
@@ -288,31 +253,27 @@ def _compare_one(a: Results, b: Results, task: str, metric: str | None) -> Compa
     )
 
 
-def _is_right(item: Line, metric: str) -> bool:
-    return item["predictions"] is not None and item["predictions"][metric] == item["gold"]
-
-
-def _side(items: Sequence[Line], right: Sequence[bool]) -> Side:
+def _side(items: Sequence[ItemScore], right: Sequence[bool]) -> Side:
     correct, n = sum(right), len(right)
-    unscored = sum(item["predictions"] is None for item in items)
+    unscored = sum(item.predictions is None for item in items)
     return Side(correct, correct / n, wilson_interval(correct, n), unscored)
 
 
-def _warnings(a: Line, b: Line, items_a: Sequence[Line], items_b: Sequence[Line]) -> list[str]:
+def _warnings(a: Score, b: Score, items_a: Sequence[ItemScore], items_b: Sequence[ItemScore]) -> list[str]:
     found = []
-    if a["question_hash"] != b["question_hash"]:
+    if a.question_hash != b.question_hash:
         found.append("WARNING: the two were asked differently; their scores do not compare")
-    elif a["prompt_hash"] != b["prompt_hash"]:
+    elif a.prompt_hash != b.prompt_hash:
         found.append("asked the same, with different tokenizers; accuracy per token depends on them")
-    if sorted(a["files"].values()) != sorted(b["files"].values()):
+    if sorted(a.files.values()) != sorted(b.files.values()):
         found.append("read from files with other bytes, though of the same ids and right answers")
     cut = [
-        (one["shots_left_out"], one["passages_left_out"]) != (other["shots_left_out"], other["passages_left_out"])
+        (one.shots_left_out, one.passages_left_out) != (other.shots_left_out, other.passages_left_out)
         for one, other in zip(items_a, items_b, strict=True)
     ]
     if any(cut):
         found.append(f"so as to fit, asked after other shots or passages: {sum(cut):,} of the questions")
-    unscored = [sum(item["predictions"] is None for item in items) for items in (items_a, items_b)]
+    unscored = [sum(item.predictions is None for item in items) for items in (items_a, items_b)]
     if any(unscored):
         found.append(f"not scored and counted as wrong: {unscored[0]:,} of A, {unscored[1]:,} of B")
     return found

@@ -1,21 +1,22 @@
-"""The result files of a folder, read back and checked: what :func:`eval.results.write_results` has written there."""
+"""Result files, read back and checked: ``NAME.json``, ``NAME.items.jsonl`` and ``NAME.texts.jsonl``."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from base import storage
 from base.errors import UserError
 from eval.averages import Average
+from eval.bits_per_byte import DocumentScore
 from eval.results import ItemScore, Score
 from eval.seen import Split
 from eval.task import ACC_PMI, LETTERS, METRICS
 
-ITEMS = ".items.jsonl"
+ITEMS, DOCUMENTS = ".items.jsonl", ".texts.jsonl"  # beside NAME.json
 TABLE = "report_of"
 """The key by which a report's own results.json is told from a result file."""
 
@@ -53,6 +54,7 @@ class Record:
     """One ``NAME.json``.
 
     Attributes:
+        place: of the file, local or s3://.
         name: of the file, without ``.json``.
         model: what was scored, as the command was given it.
         tokens, batch: how far its training was; None for a model of which that is not known.
@@ -65,6 +67,7 @@ class Record:
         about: whatever else stands in the file.
     """
 
+    place: str = ""
     name: str = ""
     model: str | None = None
     tokens: int | None = None
@@ -78,8 +81,9 @@ class Record:
     about: dict[str, Any] = field(default_factory=dict)
 
 
-RECORD, ITEM = TypeAdapter(Record), TypeAdapter(ItemScore)
+RECORD, ITEM, DOCUMENT = TypeAdapter(Record), TypeAdapter(ItemScore), TypeAdapter(DocumentScore)
 NAMED = {one.name for one in fields(Record)}
+Line = TypeVar("Line")
 
 
 def read_records(folder: str) -> tuple[list[Record], dict[str, str]]:
@@ -92,8 +96,9 @@ def read_records(folder: str) -> tuple[list[Record], dict[str, str]]:
     records: list[Record] = []
     left_out: dict[str, str] = {}
     for name in sorted(names):
+        place = storage.join(folder, name)
         try:
-            record = read_record(storage.join(folder, name))
+            record = _record(place, storage.read_bytes(place))
         except UserError as error:
             left_out[name] = str(error)
             continue
@@ -106,13 +111,75 @@ def read_records(folder: str) -> tuple[list[Record], dict[str, str]]:
     return records, left_out
 
 
-def read_record(place: str) -> Record | None:
-    """One result file; None for the table that a report has left beside them.
+def read_record(place: str) -> Record:
+    """One result file, local or s3://.
 
     Raises:
         UserError: it cannot be read, is not whole, or is of another format than this version's.
     """
+    if not place.endswith(".json"):
+        raise UserError(f"{place}: results are a file NAME.json, with NAME{ITEMS} beside it")
     content = storage.read_bytes(place)
+    remedy = "give a NAME.json that this version's evaluation has written"
+    try:
+        record = _record(place, content)
+    except UserError as error:
+        raise UserError(f"{place}: {error}; {remedy}") from None
+    if record is None:
+        raise UserError(f"{place}: the table of a report; {remedy}")
+    return record
+
+
+def is_table(place: str) -> bool:
+    """Whether it is the table that a report has left beside result files."""
+    try:
+        return _record(place, storage.read_bytes(place)) is None
+    except UserError:
+        return False
+
+
+def read_items(record: Record) -> dict[str, list[ItemScore]]:
+    """The items of a record, by protocol.
+
+    Raises:
+        UserError: the file is not there, not whole, or not of this record.
+    """
+    place = _beside(record, ITEMS)
+    items: dict[str, dict[str, ItemScore]] = {name: {} for name in record.scores}
+    for where, item in _lines(place, ITEM):
+        if item.task not in items:
+            raise UserError(f"{where}: of {item.task}, which {record.name}.json has no score of")
+        if item.id in items[item.task]:
+            raise UserError(f"{where}: {item.id} of {item.task} is there twice")
+        score = record.scores[item.task]
+        fault = _fault_of(item, [metric for metric in METRICS if getattr(score, metric) is not None])
+        if fault:
+            raise UserError(f"{where}: {fault}")
+        items[item.task][item.id] = item
+    _check_numbers(place, record, {name: (len(items[name]), score.n) for name, score in record.scores.items()})
+    return {name: list(of_one.values()) for name, of_one in items.items()}
+
+
+def read_documents(record: Record) -> dict[str, list[DocumentScore]]:
+    """The documents of a record, by the name of the texts.
+
+    Raises:
+        UserError: the file is not there, not whole, or not of this record.
+    """
+    place = _beside(record, DOCUMENTS)
+    documents: dict[str, list[DocumentScore]] = {name: [] for name in record.texts}
+    for where, one in _lines(place, DOCUMENT):
+        if one.texts not in documents:
+            raise UserError(f"{where}: of {one.texts}, which {record.name}.json has no score of")
+        if not isfinite(one.nats) or one.bytes < 1:
+            raise UserError(f"{where}: {one.nats} nats for {one.bytes} bytes")
+        documents[one.texts].append(one)
+    _check_numbers(place, record, {name: (len(documents[name]), text.documents) for name, text in record.texts.items()})
+    return documents
+
+
+def _record(place: str, content: bytes) -> Record | None:
+    """None for the table of a report. Its errors do not name the place."""
     try:
         told = json.loads(content, parse_constant=_refuse)
         if isinstance(told, dict) and TABLE in told:
@@ -129,37 +196,33 @@ def read_record(place: str) -> Record | None:
     if faults:
         raise UserError("; ".join(faults))
     name = place.rsplit("/", 1)[-1].removesuffix(".json")
-    return replace(record, name=name, about={key: told[key] for key in told if key not in NAMED})
+    return replace(record, place=place, name=name, about={key: told[key] for key in told if key not in NAMED})
 
 
-def read_items(folder: str, record: Record) -> dict[str, list[ItemScore]]:
-    """The items of a record, by protocol.
+def _beside(record: Record, ending: str) -> str:
+    return f"{record.place.removesuffix('.json')}{ending}"
 
-    Raises:
-        UserError: the file is not there, not whole, or not of this record.
-    """
-    place = storage.join(folder, f"{record.name}{ITEMS}")
-    items: dict[str, list[ItemScore]] = {name: [] for name in record.scores}
+
+def _lines(place: str, kind: TypeAdapter[Line]) -> Iterator[tuple[str, Line]]:
+    """Each line, with the words for where it is."""
     for number, line in enumerate(storage.read_bytes(place).split(b"\n"), start=1):
         if not line.strip():
             continue
+        where = f"{place}, line {number}"
         try:
-            item = ITEM.validate_json(line, strict=True)
+            yield where, kind.validate_json(line, strict=True)
         except ValidationError as error:
-            raise UserError(f"{place}, line {number}: not a whole item: {_first(error)}") from None
-        if item.task not in items:
-            raise UserError(f"{place}, line {number}: of {item.task}, which {record.name}.json has no score of")
-        fault = _fault_of(item, record.scores[item.task].metric)
-        if fault:
-            raise UserError(f"{place}, line {number}: {fault}")
-        items[item.task].append(item)
-    for name, score in record.scores.items():
-        if len(items[name]) != score.n:
+            raise UserError(f"{where}: not whole, or not of this version: {_first(error)}") from None
+
+
+def _check_numbers(place: str, record: Record, numbers: dict[str, tuple[int, int]]) -> None:
+    """By name: how many lines there are, and how many the record tells of."""
+    for name, (there, told) in numbers.items():
+        if there != told:
             raise UserError(
-                f"{place}: holds {len(items[name]):,} items of {name}, {record.name}.json tells of {score.n:,}: it was "
-                "cut off, or the two are not of one run"
+                f"{place}: holds {there:,} of {name}, {record.name}.json tells of {told:,}: it was cut off, or the two "
+                "are not of one run"
             )
-    return items
 
 
 def _refuse(constant: str) -> None:
@@ -193,10 +256,10 @@ def _faults(score: Score) -> Iterable[str]:
         yield "a subject has more right answers than questions"
 
 
-def _fault_of(item: ItemScore, metric: str) -> str | None:
+def _fault_of(item: ItemScore, metrics: Sequence[str]) -> str | None:
     values = item.log_likelihoods
     if values is None:
-        return None
+        return "has answers without log-likelihoods" if item.predictions is not None else None
     if not all(map(isfinite, (*values, *(item.without_question or ())))):
         return "a log-likelihood is not finite"
     lengths = [item.characters, item.bytes, item.tokens, *([item.without_question] if item.without_question else [])]
@@ -205,6 +268,7 @@ def _fault_of(item: ItemScore, metric: str) -> str | None:
         or min(min(one or (0,)) for one in lengths[:3]) < 1
     ):
         return "its options have no length each"
-    if metric not in (item.predictions or {}) or (metric == ACC_PMI and not item.without_question):
-        return f"has no answer by {metric}"
+    for metric in metrics:
+        if metric not in (item.predictions or {}) or (metric == ACC_PMI and not item.without_question):
+            return f"has no answer by {metric}"
     return None

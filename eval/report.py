@@ -12,7 +12,7 @@ from base import storage
 from base.errors import UserError
 from base.masking import without_secrets
 from base.progress import say
-from eval.records import read_record
+from eval.records import is_table
 from eval.report_facts import gather, numbers
 
 NUMBERS = "results.json"
@@ -53,7 +53,7 @@ def write_report(
     if not out.endswith(".html"):
         raise UserError(f"--out: {out} should end with .html; the Markdown is written beside it")
     table = out[: out.rfind("/") + 1] + NUMBERS
-    if storage.exists(table) and not _is_table(table):
+    if storage.exists(table) and not is_table(table):
         raise UserError(f"{table}: is not of a report, and would be overwritten; give another --out")
     facts = gather(folder, name, against, data, command)
 
@@ -69,10 +69,3 @@ def write_report(
     for place, text in written.items():
         storage.write_bytes(place, without_secrets(text).encode())
     return list(written)
-
-
-def _is_table(place: str) -> bool:
-    try:
-        return read_record(place) is None
-    except UserError:
-        return False

@@ -88,7 +88,7 @@ def gather(folder: str, name: str | None, against: Sequence[str], data: str | No
     shown = by_name[name] if name is not None else _last(folder, ours, left_out)
     trained = sorted((one for one in ours if one.tokens is not None), key=lambda one: (one.tokens or 0, one.name))
     curve = trained if shown.tokens is not None else []
-    items, no_items = _items(folder, shown)
+    items, no_items = _items(shown)
     questions, no_questions = _questions(shown, data or shown.data)
     told = {record.name for record in (shown, *curve)} | set(against)
     return Facts(
@@ -119,11 +119,11 @@ def _last(folder: str, ours: Sequence[Record], left_out: dict[str, str]) -> Reco
     raise UserError(f"{folder}: several models were scored, and none tells its tokens: say --name, one of {names}")
 
 
-def _items(folder: str, shown: Record) -> tuple[dict[str, list[ItemScore]], str | None]:
+def _items(shown: Record) -> tuple[dict[str, list[ItemScore]], str | None]:
     if not shown.scores:
         return {}, None
     try:
-        return read_items(folder, shown), None
+        return read_items(shown), None
     except UserError as error:
         return {}, str(error)
 

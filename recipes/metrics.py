@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+LOSS, NORM = "loss/train/total", "l2_norm/grad/global"
+
 
 def read_entries(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of the file, in order; one that a killed process has left half-written is passed over."""

@@ -29,8 +29,8 @@ from base import storage
 from base.errors import FAILED, MENDABLE, PartlyRefused, UserError, run_command
 from base.local_s3 import LocalS3, local_s3
 from base.progress import duration, say
-from recipes.metrics import read_entries, read_metrics, series
-from recipes.report import LOSS, NORM, write_report
+from recipes.metrics import LOSS, NORM, read_entries, read_metrics, series
+from recipes.report import write_report
 
 RANKS = 2
 KILL_AT_BATCH = 50  # between two saves (40 and 60), past the middle of the run

@@ -29,8 +29,7 @@ from base.progress import say
 from benchmarks.chaos.kills import Job, Kill, kill_at_random
 from benchmarks.chaos.small_run import BATCH, configuration, send, write_data, write_yaml
 from benchmarks.faulty_proxy import faulty_proxy
-from recipes.metrics import read_metrics, series
-from recipes.report import LOSS
+from recipes.metrics import LOSS, read_metrics, series
 
 RANKS = 2
 SAVE_INTERVAL = 20

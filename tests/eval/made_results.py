@@ -5,18 +5,21 @@ from dataclasses import replace
 from typing import Any
 
 from eval.results import ItemScore, Score, write_results
-from eval.statistics import wilson_interval
+from eval.statistics import histogram, wilson_interval
 from eval.task import ACC, ACC_BYTES, ACC_NORM, ACC_TOKEN
 
 METRICS = (ACC, ACC_NORM, ACC_BYTES, ACC_TOKEN)
+OPTIONS = 4
 
 
 def item(task: str, id: str, right: bool | None, gold: int | None = 0, **more: Any) -> ItemScore:
     """``right``: by every accuracy; None: not scored."""
     position = None if right is None or gold is None else gold if right else gold + 1
+    lengths = None if position is None else (1,) * OPTIONS
     made = ItemScore(
-        task=task, id=id, prompt_hash="hash", subject=None, log_likelihoods=None, without_question=None,
-        characters=None, bytes=None, tokens=None,
+        task=task, id=id, prompt_hash="hash", subject=None,
+        log_likelihoods=None if position is None else tuple(-1.0 - (place != position) for place in range(OPTIONS)),
+        without_question=None, characters=lengths, bytes=lengths, tokens=lengths,
         predictions=None if position is None else dict.fromkeys(METRICS, position),
         prediction=position, gold=gold, shots_left_out=0, passages_left_out=0, reason=None,
     )  # fmt: skip
@@ -33,7 +36,12 @@ def score(task: str, items: Sequence[ItemScore], metric: str = ACC_NORM, **more:
         acc_token=correct[ACC_TOKEN] / n, acc_pmi=None, ci95=wilson_interval(correct[ACC], n),
         intervals={one: wilson_interval(right, n) for one, right in correct.items()}, n=n,
         scored=sum(item.predictions is not None for item in items), majority=0.0, macro_f1=None, ece=None, brier=None,
-        gold=[], predicted={}, subjects={}, bad_rows=0, too_long=0, fewer_shots=0, fewer_passages=0, unscorable=[],
+        gold=histogram([item.gold for item in items if item.gold is not None], OPTIONS),
+        predicted={
+            one: histogram([item.predictions[one] if item.predictions else None for item in items], OPTIONS)
+            for one in METRICS
+        },
+        subjects={}, bad_rows=0, too_long=0, fewer_shots=0, fewer_passages=0, unscorable=[],
         files={f"{task}/test.jsonl": "sha"}, release="", rows_in_file=n, question_hash="asked", prompt_hash="hash",
         notes="",
     )  # fmt: skip
@@ -46,7 +54,9 @@ def scores(items: Sequence[ItemScore], **more: Mapping[str, Any]) -> dict[str, S
     return {task: score(task, [one for one in items if one.task == task], **more.get(task, {})) for task in tasks}
 
 
-def write(folder: Any, name: str, items: list[ItemScore], **more: Mapping[str, Any]) -> str:
+def write(
+    folder: Any, name: str, items: list[ItemScore], about: Mapping[str, Any] | None = None, **more: Mapping[str, Any]
+) -> str:
     """Write both files; returns the place of the first."""
-    write_results(str(folder), name, scores(items, **more), items, {})
+    write_results(str(folder), name, scores(items, **more), items, about or {})
     return f"{folder}/{name}.json"

@@ -1,6 +1,7 @@
 """Two result files side by side: what is compared, what is refused, and what is said."""
 
 import json
+import re
 from dataclasses import asdict
 from math import log
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 from made_results import item, write
 
+from base import storage
 from base.errors import NotThere, UserError
+from base.local_s3 import LocalS3
 from eval.bits_per_byte import DocumentScore
 from eval.compare import compare, main, read_results
 from eval.paired import mcnemar_exact
@@ -23,6 +26,15 @@ def pair(folder: Path, answers: Any = ANSWERS, task: str = "medqa", **of_b: Any)
     made = [[item(task, f"q{place}", both[side]) for place, both in enumerate(answers)] for side in (0, 1)]
     made[1].reverse()  # the order of the lines says nothing
     return write(folder, "a", made[0]), write(folder, "b", made[1], **{task: of_b})
+
+
+def with_texts(folder: Path, name: str, bits: float, sizes: tuple[int, ...] = (100, 300)) -> str:
+    """The place of a result file with documents of so many bytes, each at so many bits a byte."""
+    documents = [DocumentScore("held_out", f"d{n}", f"sha{n}", n, 1, 1, bits * n * log(2)) for n in sizes]
+    lines = "".join(json.dumps(asdict(one)) + "\n" for one in reversed(documents))
+    (folder / f"{name}.texts.jsonl").write_text(lines)
+    texts = {"bits_per_byte": bits, "ci95": None, "documents": len(sizes), "bytes": sum(sizes)}
+    return write(folder, name, [item("medqa", "q0", True)], {"texts": {"held_out": texts}})
 
 
 def test_a_comparison_counts_the_questions_that_tell_two_models_apart(tmp_path: Path) -> None:
@@ -90,21 +102,32 @@ def test_models_asked_differently_are_refused_unless_told_and_then_it_is_said(
 def test_texts_that_both_were_measured_on_are_compared_document_by_document(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    a, b = pair(tmp_path)
-    for place, bits in ((a, 1.0), (b, 1.5)):
-        documents = [
-            DocumentScore("held_out", f"d{size}", f"sha{size}", size, 1, 1, bits * size * log(2)) for size in (100, 300)
-        ]
-        lines = "".join(json.dumps(asdict(one)) + "\n" for one in reversed(documents))
-        Path(place.removesuffix(".json") + ".texts.jsonl").write_text(lines)
+    a, b = (with_texts(tmp_path, name, bits) for name, bits in (("a", 1.0), ("b", 1.5)))
     main([a, b])
     told = capsys.readouterr().out
     assert "held_out: B - A +0.5000 [+0.5000, +0.5000] bits per byte, paired by document; 2 documents" in told
-    Path(b.removesuffix(".json") + ".texts.jsonl").write_text(lines.splitlines()[0])
     with pytest.raises(UserError, match=r"held_out: .*not of the same documents"):
-        main([a, b])
-    Path(b.removesuffix(".json") + ".texts.jsonl").write_text("{}")
-    with pytest.raises(UserError, match=r"b\.texts\.jsonl, line 1: no document"):
+        main([a, with_texts(tmp_path, "other", 1.5, sizes=(100, 200))])
+    without = write(tmp_path, "without", [item("medqa", "q0", True)])
+    main([a, without])
+    assert "bits per byte" not in capsys.readouterr().out
+
+
+def test_documents_that_are_cut_off_or_damaged_are_named(tmp_path: Path) -> None:
+    a, b = (with_texts(tmp_path, name, 1.0) for name in "ab")
+    lines = tmp_path / "b.texts.jsonl"
+    whole = lines.read_text()
+    for content, said in (
+        (whole.splitlines()[0], r"b\.texts\.jsonl: holds 1 of held_out, b\.json tells of 2"),
+        ("{}", r"b\.texts\.jsonl, line 1: not whole, .* texts: Field required"),
+        (whole.replace("held_out", "elsewhere", 1), r"line 1: of elsewhere, which b\.json has no score of"),
+        (re.sub(r'"nats": [\d.]+', '"nats": NaN', whole), r"line 1: nan nats"),
+    ):
+        lines.write_text(content)
+        with pytest.raises(UserError, match=said):
+            main([a, b])
+    lines.unlink()
+    with pytest.raises(NotThere, match=r"b\.texts\.jsonl: no such file"):
         main([a, b])
 
 
@@ -165,6 +188,17 @@ def test_the_command_prints_a_table_and_writes_the_numbers(tmp_path: Path, capsy
     assert (found["only_a"], found["only_b"], found["task"]) == (4, 16, "medqa")
 
 
+def test_files_in_the_folder_one_stands_in_and_in_a_bucket_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: LocalS3
+) -> None:
+    a, b = pair(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert compare(read_results("a.json"), read_results("./b.json")) == compare(read_results(a), read_results(b))
+    for name in ("a.json", "a.items.jsonl"):
+        storage.write_bytes(s3.location("scores", name), (tmp_path / name).read_bytes())
+    assert read_results(s3.location("scores", "a.json")).items == read_results(a).items
+
+
 def test_files_that_are_no_results_are_named(tmp_path: Path) -> None:
     a, _ = pair(tmp_path)
     with pytest.raises(UserError, match=r"a\.items\.jsonl: results are a file NAME\.json"):
@@ -172,11 +206,14 @@ def test_files_that_are_no_results_are_named(tmp_path: Path) -> None:
     with pytest.raises(NotThere, match=r"none\.json: no such file"):
         read_results(str(tmp_path / "none.json"))
     (tmp_path / "old.json").write_text('{"scores": {"medqa": {"n": 1}}}')
-    with pytest.raises(UserError, match=r"old\.json: holds no scores of this version"):
+    with pytest.raises(UserError, match=r"old\.json: not a result file of this version: .*; give a NAME\.json"):
         read_results(str(tmp_path / "old.json"))
     (tmp_path / "cut.json").write_text('{"scores": ')
-    with pytest.raises(UserError, match=r"cut\.json: not JSON"):
+    with pytest.raises(UserError, match=r"cut\.json: not JSON, or not whole"):
         read_results(str(tmp_path / "cut.json"))
+    (tmp_path / "results.json").write_text('{"report_of": "a"}')
+    with pytest.raises(UserError, match=r"results\.json: the table of a report"):
+        read_results(str(tmp_path / "results.json"))
 
 
 def test_items_of_another_run_or_damaged_ones_are_named(tmp_path: Path) -> None:
@@ -184,13 +221,19 @@ def test_items_of_another_run_or_damaged_ones_are_named(tmp_path: Path) -> None:
     lines = tmp_path / "a.items.jsonl"
     whole = lines.read_text()
     lines.write_text("".join(whole.splitlines(keepends=True)[:-1]))
-    with pytest.raises(UserError, match=r"holds 99 questions of medqa, .* tells of 100"):
+    with pytest.raises(UserError, match=r"a\.items\.jsonl: holds 99 of medqa, a\.json tells of 100"):
         read_results(a)
     lines.write_text(whole.replace('"medqa"', '"medmcqa"', 1))
-    with pytest.raises(UserError, match=r"line 1: of medmcqa, which .*a\.json has no score of"):
+    with pytest.raises(UserError, match=r"line 1: of medmcqa, which a\.json has no score of"):
         read_results(a)
     lines.write_text(whole.replace('"gold"', '"golden"', 1))
-    with pytest.raises(UserError, match="line 1: no question of this version"):
+    with pytest.raises(UserError, match="line 1: not whole, or not of this version: gold: Field required"):
+        read_results(a)
+    lines.write_text(whole.replace('"q1"', '"q0"', 1))
+    with pytest.raises(UserError, match="line 2: q0 of medqa is there twice"):
+        read_results(a)
+    lines.write_text(whole.replace('"acc_bytes"', '"acc_other"', 1))
+    with pytest.raises(UserError, match="line 1: has no answer by acc_bytes"):
         read_results(a)
     lines.unlink()
     with pytest.raises(NotThere, match=r"a\.items\.jsonl: no such file"):

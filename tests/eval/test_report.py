@@ -319,7 +319,7 @@ def test_the_bins_of_calibration_hold_every_question_and_give_the_ece(results):
 def test_examples_show_the_question_the_answer_and_the_right_option(results, asked):
     page = report(results)[0]
     words = Page(page).words
-    items = read_items(str(results), read_record(str(results / "ep0-ba30.json")))
+    items = read_items(read_record(str(results / "ep0-ba30.json")))
     texts = {item.id: item for item in asked[0].questions.items}
     shown = [id for id in texts if id in words]
     assert 4 <= len(shown) <= 12 and page.count("<details>") == len(NAMES)
@@ -426,7 +426,7 @@ def test_a_damaged_item_is_told_with_its_line(results, damage):
     lines[4] = json.dumps(damage(json.loads(lines[4])))
     place.write_text("\n".join(lines))
     with pytest.raises(UserError, match=r"items\.jsonl, line 5"):
-        read_items(str(results), read_record(str(results / "ep0-ba30.json")))
+        read_items(read_record(str(results / "ep0-ba30.json")))
 
 
 def test_a_folder_without_results_or_with_several_models_to_choose_from_is_a_user_error(results, tmp_path):

@@ -15,8 +15,7 @@ from typing import Any
 import psutil
 from small_data import LENGTH
 
-from recipes.metrics import read_metrics, series
-from recipes.report import LOSS
+from recipes.metrics import LOSS, read_metrics, series
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,9 +13,8 @@ from base.configuration import load_configuration
 from base.errors import UserError
 from model.checkpoint import list_checkpoints, write_manifest
 from recipes.batch_size import BatchSizes
-from recipes.metrics import series
+from recipes.metrics import NORM, series
 from recipes.preflight import preflight
-from recipes.report import NORM
 from recipes.run_sheet import run_sheet
 from recipes.same_run import trained_with
 from recipes.schema import Training

@@ -17,8 +17,7 @@ from model.composer_gpt import ComposerGPT, collate
 from model.config import GPTConfig
 from model.gpt import GPT
 from recipes import build
-from recipes.metrics import series
-from recipes.report import NORM
+from recipes.metrics import NORM, series
 from recipes.schema import DecoupledAdamW
 
 pytestmark = pytest.mark.slow

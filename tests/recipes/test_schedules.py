@@ -10,9 +10,8 @@ import torch
 from small_data import LENGTH, SEQUENCES
 
 from model.load import open_model
-from recipes.metrics import series
+from recipes.metrics import NORM, series
 from recipes.preflight import preflight
-from recipes.report import NORM
 from recipes.schema import Training
 
 LR = "lr-AdamW/group0"

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from recipes.metrics import series
-from recipes.report import LOSS
+from recipes.metrics import LOSS, series
 
 BITS = "metrics/eval/BitsPerByte"
 History = dict[int, float]

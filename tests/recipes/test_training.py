@@ -9,8 +9,7 @@ import pytest
 
 from base.storage import free_bytes
 from model.checkpoint import fetch, list_checkpoints
-from recipes.metrics import series
-from recipes.report import NORM
+from recipes.metrics import NORM, series
 
 pytestmark = pytest.mark.slow
 

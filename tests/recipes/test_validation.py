@@ -9,8 +9,7 @@ import pytest
 from small_data import HELD_OUT, LENGTH
 
 from base.errors import UserError
-from recipes.metrics import series
-from recipes.report import NORM
+from recipes.metrics import NORM, series
 
 LOSS_HELD_OUT = "metrics/eval/LanguageCrossEntropy"
 BITS = "metrics/eval/BitsPerByte"
