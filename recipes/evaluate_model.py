@@ -78,7 +78,8 @@ def score_subject(
         documents += of_texts
     about: dict[str, Any] = {
         **subject.about, "max_seq_len": subject.max_seq_len, "precision": config.precision, "data": config.data,
-        "limit": config.limit, "beginning_of_text": config.beginning_of_text, "seconds": round(time.monotonic() - start, 1),
+        "limit": config.limit, "beginning_of_text": config.beginning_of_text,
+        "seconds": round(time.monotonic() - start, 1),
         "averages": {group: asdict(average) for group, average in averages(scores, GROUPS).items()},
     }  # fmt: skip
     if asked.corpus is not None:

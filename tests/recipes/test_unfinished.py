@@ -73,8 +73,9 @@ def test_what_was_scored_before_it_was_cut_off_is_not_scored_again(
 def test_what_was_scored_of_other_weights_or_in_another_way_is_scored_again(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for again in ({"limit": 5}, {"precision": "amp_bf16"}, {"beginning_of_text": "true"}, {"model": tmp_path / "run"}):
-        out = tmp_path / str(again)
+    others = ({"limit": 5}, {"precision": "amp_bf16"}, {"beginning_of_text": "true"}, {"model": tmp_path / "run"})
+    for number, again in enumerate(others):
+        out = tmp_path / f"out{number}"
         with monkeypatch.context() as patch:
             cut_off_after(2, patch)
             with pytest.raises(KeyboardInterrupt):

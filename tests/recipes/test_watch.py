@@ -158,10 +158,10 @@ def test_a_watch_that_ended_before_its_table_was_written_writes_it_when_started_
     made: Path, tmp_path: Path
 ) -> None:
     watched(made, made / "run", tmp_path)
-    whole = (tmp_path / TABLE).read_text()
-    (tmp_path / TABLE).write_text(whole.splitlines(keepends=True)[0])
+    whole = (tmp_path / TABLE.format("run")).read_text()
+    (tmp_path / TABLE.format("run")).write_text(whole.splitlines(keepends=True)[0])
     watched(made, made / "run", tmp_path)
-    assert (tmp_path / TABLE).read_text() == whole
+    assert (tmp_path / TABLE.format("run")).read_text() == whole
 
 
 def test_a_watch_asks_with_the_tokenizer_that_it_was_given(made: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_diverged_checkpoint_is_named_and_the_others_are_measured_on_texts(mad
     (tmp_path / "some.txt").write_text("a dose was given to a patient")
     watched(made, run, out, texts=f"{{some: {tmp_path / 'some.txt'}}}")
     assert set(scored(out)) == {"run-ep0-ba1", "run-ep0-ba3"}
-    assert "it is broken" in json.loads((out / NOT_SCORED).read_text())["run-ep0-ba2"]
+    assert "it is broken" in not_scored(out)["run-ep0-ba2"]
 
 
 def until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
