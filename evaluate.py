@@ -1,4 +1,8 @@
-"""Score one model: ``composer [-n N] evaluate.py yamls/eval/qa.yaml model=CHECKPOINT_OR_FOLDER key=value …``."""
+"""Score a model, or a run's checkpoints as they appear.
+
+composer [-n N] evaluate.py yamls/eval/qa.yaml model=CHECKPOINT_OR_FOLDER_OR_HUB_NAME key=value …
+composer [-n N] evaluate.py yamls/eval/qa.yaml watch=FOLDER_OF_CHECKPOINTS key=value …
+"""
 
 import argparse
 
@@ -8,16 +12,21 @@ from recipes.evaluation import Evaluation, find_inputs
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("yaml", help="what to ask, such as yamls/eval/qa.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to it; model=… is always needed")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to it; model=… or watch=… is needed")
     arguments = parser.parse_intermixed_args()
 
     config = load_configuration(arguments.yaml, arguments.overrides, Evaluation)
-    inputs = find_inputs(config)
-    from recipes.evaluate_model import evaluate  # imports torch and Composer: 10 seconds
+    model, questions = find_inputs(config)
+    if model is None:
+        from recipes.watch import watch  # imports torch and Composer: 10 seconds
 
-    evaluate(config, inputs)
+        watch(config, questions)
+    else:
+        from recipes.evaluate_model import evaluate
+
+        evaluate(config, model, questions)
 
 
 if __name__ == "__main__":

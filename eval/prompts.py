@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import takewhile
+from typing import Any
 from typing import Protocol as Interface
 
 from tokenizers import Tokenizer
@@ -28,15 +29,19 @@ class Encoder(Interface):
 
 
 class FastEncoder:
-    """A tokenizer of the ``tokenizers`` library; what its file says of truncation and padding is switched off."""
+    """A tokenizer of the ``tokenizers`` library; what its file says of truncation and padding is switched off.
 
-    def __init__(self, tokenizer: Tokenizer):
+    ``beginning_of_text`` is the id of that token; None: of ``<|endoftext|>``, if there is one.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, beginning_of_text: int | None = None):
         # Both would cut or lengthen questions in silence.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.tokenizer = tokenizer
         self.sha256 = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
-        self.beginning_of_text = tokenizer.token_to_id(BEGINNING_OF_TEXT)
+        known = tokenizer.token_to_id(BEGINNING_OF_TEXT)
+        self.beginning_of_text = known if beginning_of_text is None else beginning_of_text
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
@@ -83,7 +88,7 @@ class Prepared:
         too_long: how many questions do not fit into the model's context.
         without_question: every answer that there is → its ids after the beginning of text alone, when the options'
             likelihoods without their question were asked for (``acc_pmi``).
-        prompt_hash: see :func:`prompt_hash`.
+        question_hash, prompt_hash: see :func:`question_hash` and :func:`prompt_hash`.
     """
 
     questions: Questions
@@ -91,6 +96,7 @@ class Prepared:
     unscorable: dict[str, str]
     too_long: int
     without_question: dict[str, Encoded]
+    question_hash: str
     prompt_hash: str
 
     @property
@@ -196,7 +202,13 @@ def prepare(
             for text, ids in zip(texts, encoder([f" {text}" for text in texts]), strict=True)
         }
     return Prepared(
-        questions, tuple(encoded), unscorable, too_long, alone, prompt_hash(questions, encoder, beginning_of_text)
+        questions,
+        tuple(encoded),
+        unscorable,
+        too_long,
+        alone,
+        question_hash(questions, beginning_of_text),
+        prompt_hash(questions, encoder, beginning_of_text),
     )
 
 
@@ -223,17 +235,27 @@ def encode(
     return Encoded(id, (*first, *rows[0][: max(given, 0)]), tuple(tuple(row[max(given, 0) :]) for row in rows), cut)
 
 
-def prompt_hash(questions: Questions, encoder: Encoder, beginning_of_text: bool) -> str:
-    """SHA-256 over everything that decides which tokens are scored: scores with different hashes do not compare."""
+def question_hash(questions: Questions, beginning_of_text: bool) -> str:
+    """SHA-256 over all that decides what is asked: scores in which it differs do not compare."""
     protocol = questions.protocol
-    decides = {
-        "task": protocol.task.name,
-        "version": protocol.task.version,
-        "form": asdict(protocol.form),
-        "shots": [asdict(shot) for shot in questions.shots],
-        "beginning_of_text": beginning_of_text,
-        "tokenizer": encoder.sha256,
-    }
+    return _hash(
+        task=protocol.task.name,
+        version=protocol.task.version,
+        form=asdict(protocol.form),
+        shots=[asdict(shot) for shot in questions.shots],
+        beginning_of_text=beginning_of_text,
+    )
+
+
+def prompt_hash(questions: Questions, encoder: Encoder, beginning_of_text: bool) -> str:
+    """SHA-256 over all that decides which tokens are scored: what is asked, and the tokenizer.
+
+    Models with different tokenizers differ in it, and may be compared where they are asked the same.
+    """
+    return _hash(question=question_hash(questions, beginning_of_text), tokenizer=encoder.sha256)
+
+
+def _hash(**decides: Any) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 

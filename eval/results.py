@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any
 
 from base import storage
-from eval.prompts import Prepared
+from eval.prompts import Encoded, Prepared
 from eval.statistics import (
     brier_score,
     expected_calibration_error,
@@ -91,6 +91,7 @@ class Score:
         fewer_shots, fewer_passages: questions from which some were left out.
         unscorable: all that could not be scored, with the reason.
         files, release, rows_in_file: what was read (path below the data folder → SHA-256), and what it is known as.
+        question_hash, prompt_hash: see :func:`eval.prompts.question_hash` and :func:`eval.prompts.prompt_hash`.
     """
 
     task: str
@@ -122,6 +123,7 @@ class Score:
     files: dict[str, str]
     release: str
     rows_in_file: int
+    question_hash: str
     prompt_hash: str
     notes: str
 
@@ -146,8 +148,11 @@ def score_of(
     protocol, task = questions.protocol, questions.protocol.task
     alone = without_question if prepared.without_question else None
     encoded = {one.id: one for one in prepared.encoded}
-    items = [_scored(prepared, item, encoded.get(item.id), log_likelihoods.get(item.id), alone) for item in questions.items]
-    items += [_unscored(prepared, refused.id, None, None, refused.reason) for refused in questions.refused]
+    items = [
+        _item_score(prepared, item, encoded.get(item.id), log_likelihoods.get(item.id), alone)
+        for item in questions.items
+    ]
+    items += [_not_scored(prepared, refused.id, None, refused.reason) for refused in questions.refused]
     n = len(items)
     metrics = [metric for metric in METRICS if metric != ACC_PMI or alone is not None]
     correct = {metric: sum(item.is_right(metric) for item in items) for metric in metrics}
@@ -192,6 +197,7 @@ def score_of(
         files=questions.sha256,
         release=questions.known_as(),
         rows_in_file=questions.rows_in_file,
+        question_hash=prepared.question_hash,
         prompt_hash=prepared.prompt_hash,
         notes=task.notes,
     )
@@ -210,3 +216,78 @@ def write_results(
     record = {"name": name, **about, "scores": {task: asdict(score) for task, score in scores.items()}}
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     storage.write_bytes(storage.join(folder, f"{name}.json"), text.encode())
+
+
+def _item_score(
+    prepared: Prepared,
+    item: Item,
+    encoded: Encoded | None,
+    values: tuple[float, ...] | None,
+    alone: Mapping[str, float] | None,
+) -> ItemScore:
+    reason = prepared.unscorable.get(item.id)
+    if reason is not None:
+        return _not_scored(prepared, item.id, item, reason)
+    if values is None or encoded is None:
+        raise ValueError(f"{prepared.name}: question {item.id} was scored by no rank")
+    texts = prepared.answers(item)
+    without = tuple(alone[text] for text in texts) if alone is not None else None
+    if not all(map(isfinite, (*values, *(without or ())))):
+        return _not_scored(prepared, item.id, item, "the model's log-likelihoods are not finite")
+    lengths = {
+        ACC: (1,) * len(texts),
+        ACC_NORM: tuple(map(len, texts)),
+        ACC_BYTES: tuple(len(text.encode()) for text in texts),
+        ACC_TOKEN: tuple(map(len, encoded.options)),
+    }
+    worth = {metric: [v / n for v, n in zip(values, lengths[metric], strict=True)] for metric in lengths}
+    if without is not None:
+        worth[ACC_PMI] = [value - of_text for value, of_text in zip(values, without, strict=True)]
+    predictions = {metric: of_options.index(max(of_options)) for metric, of_options in worth.items()}
+    return ItemScore(
+        task=prepared.name,
+        id=item.id,
+        prompt_hash=prepared.prompt_hash,
+        subject=item.subject,
+        log_likelihoods=values,
+        without_question=without,
+        characters=lengths[ACC_NORM],
+        bytes=lengths[ACC_BYTES],
+        tokens=lengths[ACC_TOKEN],
+        predictions=predictions,
+        prediction=predictions[prepared.questions.protocol.form.metric],
+        gold=item.gold,
+        shots_left_out=encoded.cut.shots,
+        passages_left_out=encoded.cut.passages,
+        reason=None,
+    )
+
+
+def _not_scored(prepared: Prepared, id: str, item: Item | None, reason: str) -> ItemScore:
+    """``item`` is None for a row of the file that was refused."""
+    return ItemScore(
+        task=prepared.name,
+        id=id,
+        prompt_hash=prepared.prompt_hash,
+        subject=item.subject if item else None,
+        log_likelihoods=None,
+        without_question=None,
+        characters=None,
+        bytes=None,
+        tokens=None,
+        predictions=None,
+        prediction=None,
+        gold=item.gold if item else None,
+        shots_left_out=0,
+        passages_left_out=0,
+        reason=reason,
+    )
+
+
+def _subjects(items: list[ItemScore], metric: str) -> dict[str, Subject]:
+    found: dict[str, Subject] = {}
+    for name in sorted({item.subject for item in items if item.subject is not None}):
+        of_subject = [item for item in items if item.subject == name]
+        correct = sum(item.is_right(metric) for item in of_subject)
+        found[name] = Subject(len(of_subject), correct, wilson_interval(correct, len(of_subject)))
+    return found

@@ -1,7 +1,7 @@
 """The likelihood of each option after its question, for any model, on this rank's share of the questions.
 
-What a batch of questions costs, and which model can share what, is the business of the model: ``eval/gpt_scorer.py`` for
-ours, ``eval/transformers_scorer.py`` for any other causal language model.
+What a batch of questions costs, and which model can share what, is the business of the model: ``eval/gpt_scorer.py``
+for ours, ``eval/transformers_scorer.py`` for any other causal language model.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -49,8 +49,8 @@ def log_likelihoods(
 ) -> dict[str, tuple[float, ...]]:
     """Natural log-likelihood of each option, by the question's id; of this rank's share of the questions.
 
-    The batches are the same whatever the number of ranks; each is scored by one rank. Every rank calls the model equally
-    often, as sharded models require.
+    The batches are the same whatever the number of ranks; each is scored by one rank. Every rank calls the model as
+    often as the others, as sharded models require.
 
     Args:
         encoded: all questions, the same on every rank.

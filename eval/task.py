@@ -58,8 +58,8 @@ class Form:
     """How a question is put, and what is scored after it.
 
     Attributes:
-        template: ``{question}``, ``{context}`` (the passages, joined by ``passages``) and ``{options}`` (a line ``A. …``
-            for each) stand for these. Its end is where the answer begins, after one space.
+        template: ``{question}``, ``{context}`` (the passages, joined by ``passages``) and ``{options}`` (a line
+            ``A. …`` for each) stand for these. Its end is where the answer begins, after one space.
         answers: ``texts``: the likelihood of each option's text (a cloze question); ``letters``: of its letter.
         metric: the primary accuracy of this form.
         description: stands once before everything, shots included.

@@ -155,8 +155,8 @@ def _each(cache: Any, number: int) -> list[Any]:
 def _projects(model: torch.nn.Module) -> bool:
     """Whether logits are the body's hidden states through the output embeddings and nothing more.
 
-    Then only the positions asked for go through that projection, which is most of the work of a small model. Models that
-    do more after their body (scaled or capped logits) are told apart by trying both ways on three tokens.
+    Then only the positions asked for go through that projection, which is most of the work of a small model. Models
+    that do more after their body (scaled or capped logits) are told apart by trying both ways on three tokens.
     """
     with torch.no_grad():
         ids = torch.tensor([[0, 1, 2]], device=next(model.parameters()).device)

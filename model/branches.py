@@ -1,7 +1,7 @@
-"""Rows that branch: one text and several continuations of it in one row, so that the text is read once for all of them.
+"""Rows that branch: one text and several continuations of it in one row, so that the text is read once for all.
 
-A token sees what stands before it in its own text: a shared beginning that was read earlier, the row's own text, and its
-own continuation. Scoring (``eval``) is what needs it; training never does.
+A token sees what stands before it in its own text: a shared beginning that was read earlier, the row's own text, and
+its own continuation. Scoring (``eval``) is what needs it; training never does.
 """
 
 from dataclasses import dataclass, field

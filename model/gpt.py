@@ -149,10 +149,7 @@ class GPT(nn.Module):
             documents = document_mask(input_ids, self.end_of_text)
         layers = torch.arange(1, len(self.blocks) + 1, device=x.device)
         for number, (layer, block) in enumerate(zip(layers, self.blocks, strict=True)):
-            if branches is None:
-                x = block(x, layer, documents)
-            else:
-                x = block(x, layer, None, branches.of_layer(number))
+            x = block(x, layer, documents) if branches is None else block(x, layer, None, branches.of_layer(number))
         x = self.ln_f(x)
         if labels is not None:
             z_loss = self.z_loss if self.training else 0.0

@@ -1,76 +1,87 @@
 """What an evaluation asks and of whom: its configuration, and its inputs looked up before torch is imported."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field, model_validator
 
 from base import storage
 from base.configuration import Schema
 from base.errors import UserError
-from eval.task import Questions, load_questions
-from eval.tasks import TASKS
+from eval.official_files import Questions, load_questions
+from eval.tasks import protocols
 from model.checkpoint import NAME, resolve
-from recipes.schema import Positive
+from recipes.hub import fetch_from_hub
+from recipes.schema import Positive, Tasks
 
-
-def _given(model: Any) -> Any:
-    if model is None:
-        raise ValueError("give the model to score: model=CHECKPOINT_OR_FOLDER")
-    return model
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Evaluation(Schema):
     """``composer [-n N] evaluate.py yamls/eval/NAME.yaml model=…``; each key is explained in yamls/eval/qa.yaml."""
 
-    model: Annotated[str, BeforeValidator(_given)]
+    model: str | None = None
+    watch: str | None = None
+    watch_every_seconds: Annotated[float, Field(gt=0)] = 60.0
+    watch_idle_seconds: Annotated[float, Field(gt=0)] | None = None
     tokenizer: str | None = None
     data: str
-    tasks: Annotated[list[Literal["medqa", "medmcqa"]], Field(min_length=1)]
+    tasks: Tasks
     limit: Positive | None = None
     device_eval_batch_size: Positive = 16
+    precision: Literal["fp32", "amp_bf16"] = "fp32"
     beginning_of_text: bool = False
+    pmi: bool = False
+    corpus: str | None = None
+    texts: dict[str, str] = {}
+    texts_limit_bytes: Positive | None = None
     out: str
     name: str | None = None
 
+    @model_validator(mode="after")
+    def _one_subject(self) -> "Evaluation":
+        if (self.model is None) == (self.watch is None):
+            raise ValueError("give the model to score: model=CHECKPOINT_OR_FOLDER, or watch=FOLDER_OF_CHECKPOINTS")
+        return self
+
 
 @dataclass(frozen=True)
-class Inputs:
-    """What was found.
+class Model:
+    """One model to score.
 
     Attributes:
-        model: one checkpoint (local or s3://), or a local Hugging Face folder.
+        location: one checkpoint (local or s3://), or a local Hugging Face folder.
         huggingface: the folder's ``config.json``; None for a checkpoint.
-        questions: of each task, in the order of ``tasks``.
-        name: of the result files.
+        name: of its result files.
     """
 
-    model: str
+    location: str
     huggingface: dict[str, Any] | None
-    questions: list[Questions]
     name: str
 
 
-def find_inputs(config: Evaluation) -> Inputs:
-    """Find the model, the tokenizer and the questions, and try to write where the results go.
+def find_inputs(config: Evaluation) -> tuple[Model | None, list[Questions]]:
+    """Find the model (None when checkpoints are watched for), the tokenizer and the questions of each protocol, and try
+    to write where the results go.
 
     Raises:
         UserError: one message with all faults.
     """
     faults: list[str] = []
     questions: list[Questions] = []
-    model, huggingface = config.model, None
+    model = None
     try:
-        model, huggingface = _find_model(config.model)
+        model = find_model(config.model) if config.model is not None else None
     except UserError as error:
         faults.append(f"model: {error}")
     if config.tokenizer is not None and not storage.exists(storage.join(config.tokenizer, "tokenizer.json")):
         faults.append(f"tokenizer: {config.tokenizer}: a tokenizer folder holds tokenizer.json; there is none")
-    for task in config.tasks:
+    for protocol in protocols(config.tasks):
         try:
-            questions.append(load_questions(TASKS[task], config.data, config.limit))
+            questions.append(load_questions(protocol, config.data, config.limit))
         except UserError as error:
             faults.append(f"data: {error}")
     try:
@@ -80,23 +91,35 @@ def find_inputs(config: Evaluation) -> Inputs:
     if faults:
         number = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
         raise UserError(f"{number} before scoring\n" + "\n".join(f"  {fault}" for fault in faults), shared=True)
-    return Inputs(model, huggingface, questions, config.name or _name(model))
+    return model, questions
 
 
-def _find_model(location: str) -> tuple[str, dict[str, Any] | None]:
-    """The checkpoint itself, or the Hugging Face folder with its ``config.json``."""
-    if storage.is_remote(location) or not (Path(location) / "config.json").exists():
-        return resolve(location), None
+def find_model(location: str) -> Model:
+    """A checkpoint, the newest whole one of a folder, a Hugging Face folder, or a model's name on the hub.
+
+    Raises:
+        UserError: it is none of these, or the hub does not give it.
+    """
+    if not storage.is_remote(location) and (Path(location) / "config.json").exists():
+        return Model(location, _huggingface(Path(location)), _name(location))
+    if not storage.is_remote(location) and not Path(location).exists() and HUB_NAME.fullmatch(location):
+        folder = fetch_from_hub(location)
+        return Model(str(folder), _huggingface(folder), location.replace("/", "-"))
+    checkpoint = resolve(location)
+    return Model(checkpoint, None, _name(checkpoint))
+
+
+def _huggingface(folder: Path) -> dict[str, Any]:
     try:
-        huggingface = json.loads((Path(location) / "config.json").read_bytes())
+        configuration = json.loads((folder / "config.json").read_bytes())
     except ValueError as error:
-        raise UserError(f"{location}/config.json: not JSON: {error}") from error
-    if not isinstance(huggingface, dict):
-        raise UserError(f"{location}/config.json: not the configuration of a model")
-    return location, huggingface
+        raise UserError(f"{folder}/config.json: not JSON: {error}") from error
+    if not isinstance(configuration, dict):
+        raise UserError(f"{folder}/config.json: not the configuration of a model")
+    return configuration
 
 
-def _name(model: str) -> str:
+def _name(location: str) -> str:
     """``…/runs/whole/ep0-ba48`` → ``whole-ep0-ba48``; ``exported/biomedlm`` → ``biomedlm``."""
-    path = Path(model.removeprefix("s3://")).absolute()
+    path = Path(location.removeprefix("s3://")).absolute()
     return f"{path.parent.name}-{path.name}" if NAME.fullmatch(path.name) else path.name

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from base import storage
 from base.errors import NotThere, UserError
-from eval.task import find_file, load_questions
-from eval.tasks import TASKS
+from eval.official_files import find_files, load_questions
+from eval.tasks import protocols
 from model.checkpoint import MANIFEST, Checkpoint, DamagedCheckpoint, list_checkpoints, read_manifest
 from recipes.cross_checks import schedule_faults
 from recipes.data_found import look_at_dataset, look_at_tokenizer, look_at_validation
@@ -122,14 +122,14 @@ def _ranks(config: Training, world_size: int, found: Findings) -> None:
 
 def _questions(config: Training, found: Findings) -> None:
     scores = config.callbacks.score_checkpoints
-    for name in scores.tasks if scores is not None else []:
+    for protocol in protocols(scores.tasks) if scores is not None else []:
         assert scores is not None
         try:
-            find_file(TASKS[name], scores.data)
+            find_files(protocol.task, protocol.task.scored, scores.data)
         except UserError as error:
             found.missing.append(f"callbacks.score_checkpoints.data: {error}")
             continue
-        load_questions(TASKS[name], scores.data, scores.limit)
+        load_questions(protocol, scores.data, scores.limit)
 
 
 def _nodes(config: Training, nodes: int, found: Findings) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from base.configuration import Schema, Section
+from base.errors import UserError
+from eval.tasks import protocols
 from model.config import GPTConfig
 from recipes.times import parse_bytes, parse_fraction, parse_time
 
@@ -56,10 +58,19 @@ def _bytes(limit: int | str) -> int | str:
     return limit
 
 
+def _tasks(names: list[str]) -> list[str]:
+    try:
+        protocols(names)
+    except UserError as error:
+        raise ValueError(str(error).removeprefix("tasks: ")) from None
+    return names
+
+
 TimeInData = Annotated[str, AfterValidator(_time_in_data)]
 TimeInSchedule = Annotated[str, AfterValidator(_time_in_schedule)]
 Interval = Annotated[str, AfterValidator(_interval)]
 Positive = Annotated[int, Field(gt=0)]
+Tasks = Annotated[list[str], Field(min_length=1), AfterValidator(_tasks)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -263,13 +274,14 @@ class RuntimeEstimator(Section):
 class ScoreCheckpoints(Section):
     """Scores the model on question-answering files while it trains; see eval.callback."""
 
-    tasks: Annotated[list[Literal["medqa", "medmcqa"]], Field(min_length=1)]
+    tasks: Tasks
     data: str
     interval: Interval
     limit: Positive | None = None
     device_eval_batch_size: Positive = 16
     results_folder: str | None = None
     beginning_of_text: bool = False
+    max_share_of_time: Annotated[float, Field(gt=0, le=1)] = 0.05
 
 
 class LoaderWait(Section):

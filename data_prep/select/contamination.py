@@ -80,7 +80,7 @@ class Benchmarks:
         names: the benchmark and the id of each item.
         beginnings: which runs may be the first words of what is looked for.
         runs: by length.
-        too_short: for each item, whether no run of its question or options is looked for.
+        looked_for: for each item, in which of the ways of BY anything of it is looked for.
         stock: by benchmark, how many runs were left out as stock phrases.
         pmid, item: pairs, sorted: the abstract is a context of the item.
         files: by benchmark, those that were read; ``left_out``, the others in the folder.
@@ -89,7 +89,7 @@ class Benchmarks:
     names: list[tuple[str, str]]
     beginnings: RunFilter
     runs: list[Runs]
-    too_short: NDArray[np.bool_]
+    looked_for: NDArray[np.bool_]
     stock: dict[str, int]
     pmid: NDArray[np.int64]
     item: NDArray[np.int32]
@@ -100,12 +100,13 @@ class Benchmarks:
     def load(cls, folder: Path, ngram: int) -> "Benchmarks":
         """Read the official files below ``folder``. Raises what :func:`read_questions` raises."""
         questions = read_questions(folder)
-        beginnings, runs, too_short, stock = _runs_of_items(questions.items, ngram)
+        beginnings, runs, looked_for, stock = _runs_of_items(questions.items, ngram)
         pairs = [(pmid, place) for place, item in enumerate(questions.items) for pmid in item.pmids]
         pmids = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
         pmid, item = pmids[:, 0].copy(), pmids[:, 1].astype(np.int32)
+        looked_for[item, PMID] = True
         names = [(item.benchmark, item.id) for item in questions.items]
-        return cls(names, beginnings, runs, too_short, stock, pmid, item, questions.files, questions.left_out)
+        return cls(names, beginnings, runs, looked_for, stock, pmid, item, questions.files, questions.left_out)
 
     def save(self, path: Path) -> None:
         """Write everything into one file (``.npz``)."""
@@ -115,7 +116,7 @@ class Benchmarks:
         }  # fmt: skip
         arrays: dict[str, NDArray[Any]] = {
             "about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8), "bits": self.beginnings.bits,
-            "too_short": self.too_short, "pmid": self.pmid, "item": self.item,
+            "looked_for": self.looked_for, "pmid": self.pmid, "item": self.item,
         }  # fmt: skip
         for runs in self.runs:
             arrays |= {f"{name}{runs.length}": getattr(runs, name) for name in ("hashes", "starts", "entries")}
@@ -133,7 +134,7 @@ class Benchmarks:
                 for length, first in about["lengths"]
             ]
             return cls(
-                names, RunFilter(about["shortest"], file["bits"]), runs, file["too_short"], about["stock"],
+                names, RunFilter(about["shortest"], file["bits"]), runs, file["looked_for"], about["stock"],
                 file["pmid"], file["item"], about["files"], about["left_out"],
             )  # fmt: skip
 
@@ -170,8 +171,10 @@ class Benchmarks:
         return np.unique(hits["document"][(hits["by"] == way) & wanted[hits["item"]]])
 
     def report(self, hits: Hits, dropped: NDArray[np.int64]) -> dict[str, Any]:
-        """What was found, as JSON: by benchmark the files, items and documents in numbers, and the ids of the items
-        that a document which stays was hit by, so that scores can be given without them.
+        """What was found, as JSON: by benchmark the files, items and documents in numbers, and by way the ids of the
+        items that were looked for (``searched``) and of those of them that a document which stays was hit by
+        (``contaminated``), so that scores can be given without them. An item in neither list of a way was too short for
+        it, all stock phrases, or had nothing of the kind: whether the corpus holds it is not known.
 
         Args:
             hits: of the whole corpus, from :func:`without_phrases` and :meth:`scan_pmids`.
@@ -194,16 +197,19 @@ class Benchmarks:
         return {
             "files": self.files[name],
             "items": int(items.sum()),
-            "items_too_short": int((items & self.too_short).sum()),
+            "items_too_short": int((items & ~self.looked_for[:, QUESTION]).sum()),
             "stock_phrases": self.stock[name],
             "items_hit": {way: len(np.unique(hits["item"][mask])) for way, mask in by.items()},
             "documents_hit": {way: len(np.unique(hits["document"][mask])) for way, mask in by.items()},
             "documents_dropped": len(np.unique(hits["document"][~stays])),
-            "contaminated": {
-                way: sorted(self.names[item][1] for item in np.unique(hits["item"][mask & stays]))
-                for way, mask in by.items()
+            "searched": {
+                way: self._ids(np.flatnonzero(items & self.looked_for[:, index])) for index, way in enumerate(BY)
             },
+            "contaminated": {way: self._ids(np.unique(hits["item"][mask & stays])) for way, mask in by.items()},
         }
+
+    def _ids(self, items: NDArray[Any]) -> list[str]:
+        return sorted(self.names[item][1] for item in items)
 
 
 def without_phrases(hits: Hits) -> tuple[Hits, int]:
@@ -217,7 +223,7 @@ def without_phrases(hits: Hits) -> tuple[Hits, int]:
 
 
 def _runs_of_items(items: list[Item], ngram: int) -> tuple[RunFilter, list[Runs], NDArray[np.bool_], dict[str, int]]:
-    """What is looked for; which items have no run of their question; how many runs are stock phrases."""
+    """What is looked for; for each item and way whether it is, PMIDs aside; how many runs are stock phrases."""
     fields = [
         (place, way, way == CONTEXT or number == 0, text)  # an option is not looked for as a whole
         for place, item in enumerate(items)
@@ -232,7 +238,7 @@ def _runs_of_items(items: list[Item], ngram: int) -> tuple[RunFilter, list[Runs]
     shortest = min(SHORTEST, ngram)
     begins_at = [np.empty(0, dtype=np.int64)]
     tables: list[Runs] = []
-    stock, looked_for = np.zeros(len(NAMES), dtype=np.int64), np.zeros(len(items), dtype=bool)
+    stock, looked_for = np.zeros(len(NAMES), dtype=np.int64), np.zeros((len(items), len(BY)), dtype=bool)
     for length in range(shortest, ngram + 1):
         begins = begins_of_runs(words, length)
         field = np.searchsorted(words.offsets, begins, side="right") - 1
@@ -244,13 +250,13 @@ def _runs_of_items(items: list[Item], ngram: int) -> tuple[RunFilter, list[Runs]
         often[asked], phrases = _stock(hashes[asked], benchmark[field[asked]], item[field[asked]])
         stock += phrases
         begins, field, hashes = begins[~often], field[~often], hashes[~often]
-        looked_for[item[field[way[field] == QUESTION]]] = True
+        looked_for[item[field], way[field]] = True
         begins_at.append(begins)
         if len(hashes):
             first = tables[-1].first + len(tables[-1].hashes) if tables else 0
             tables.append(_table(length, first, hashes, item[field] * 2 + way[field]))
     beginnings = RunFilter.of(shortest, np.unique(runs_beginning_at(words, shortest, np.concatenate(begins_at))))
-    return beginnings, tables, ~looked_for, {name: int(number) for name, number in zip(NAMES, stock, strict=True)}
+    return beginnings, tables, looked_for, {name: int(number) for name, number in zip(NAMES, stock, strict=True)}
 
 
 def _stock(

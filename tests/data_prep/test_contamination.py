@@ -176,6 +176,9 @@ def test_report_counts_by_benchmark_and_way_and_names_what_stays(folder: Path) -
     assert pubmedqa["items_hit"] == {"question": 0, "context": 1, "pmid": 1}
     assert pubmedqa["documents_dropped"] == 1
     assert pubmedqa["contaminated"] == {"question": [], "context": [], "pmid": []}
+    assert pubmedqa["searched"] == {"question": [], "context": ["77"], "pmid": ["77", "78"]}  # of 78 only the label
+    assert report["by_benchmark"]["bioasq"]["searched"] == {"question": [], "context": ["b1"], "pmid": ["b1"]}
+    assert len(medqa_part["searched"]["question"]) == 2 and not medqa_part["searched"]["context"]
     assert json.loads(json.dumps(report)) == report
 
 
@@ -216,5 +219,5 @@ def test_real_questions_are_found_in_texts_made_of_them(real_data: Path) -> None
     ]
     hit = benchmarks.scan(words_of(texts))
     own = set(hit["item"][(hit["by"] == QUESTION)].tolist())
-    missed = [place for place in np.flatnonzero(~benchmarks.too_short).tolist() if place not in own]
+    missed = [place for place in np.flatnonzero(benchmarks.looked_for[:, QUESTION]).tolist() if place not in own]
     assert missed == []
