@@ -110,8 +110,9 @@ def _counterpart(protocol: Protocol) -> Counterpart | None:
         )
     if (name, form, protocol.shots) == ("pubmedqa", "cloze", 0):
         return Counterpart("pubmedqa", _pubmedqa, lambda row: key(row["QUESTION"], ("yes", "no", "maybe")))
-    if name.startswith("mmlu_") and form == "letter":
-        return Counterpart(name, _mmlu, lambda row: key(row["question"], row["choices"]))
+    if name.startswith("mmlu_"):
+        theirs = name if form == "letter" else f"{name}_continuation"
+        return Counterpart(theirs, _mmlu, lambda row: key(row["question"], row["choices"]))
     return None
 
 
@@ -132,7 +133,7 @@ def _medmcqa(paths: list[Path]) -> Iterable[Row]:
 
 
 def _pubmedqa(paths: list[Path]) -> Iterable[Row]:
-    for row in json.loads(paths[0].read_text()).values():
+    for row in json.loads(paths[1].read_text()).values():  # the first is the list of the test questions
         yield {name: row[name] for name in ("QUESTION", "CONTEXTS", "final_decision")}
 
 

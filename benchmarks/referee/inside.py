@@ -27,9 +27,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._factory import TaskFactory
 
-TEMPLATES = [
-    Path(lm_eval.__file__).parent / "tasks" / name for name in ("medqa", "medmcqa", "pubmedqa", "mmlu/default")
-]
+FOLDERS = ("medqa", "medmcqa", "pubmedqa", "mmlu/default", "mmlu/continuation")
+TEMPLATES = [Path(lm_eval.__file__).parent / "tasks" / name for name in FOLDERS]
 FEWSHOT_SEED = 1234  # lm-eval's own; the samplers used here draw nothing
 
 

@@ -3,8 +3,8 @@
 agreement, for each model, each task in each form (MMLU's letters with five shots too), of each option:
   our_prompts   the texts that we score, without the shots and passages left out so as to fit, handed to lm-eval as a
                 task: its log-likelihoods, acc, acc_norm, acc_bytes and, of cloze forms, acc_mutual_info against ours
-  own_template  lm-eval's medqa_4options, medmcqa, pubmedqa and mmlu_* on the official files in the hub's layout: it
-                writes the prompts, and they must be ours to the character
+  own_template  lm-eval's medqa_4options, medmcqa, pubmedqa, mmlu_* and mmlu_*_continuation on the official files in
+                the hub's layout: it writes the prompts, and they must be ours to the character
 Questions that lm-eval would cut from the left, or on which it fails, are left out and counted.
 
 speed, with random weights and the vocabulary of the first model: CPU seconds a question of the whole process, on one
