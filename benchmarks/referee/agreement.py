@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -109,4 +110,5 @@ def compare(ours: Sequence[ItemScore], theirs: Sequence[Mapping[str, Any]], prom
 def _largest(pairs: Sequence[tuple[ItemScore, Mapping[str, Any]]], name: str) -> float | None:
     if not pairs:
         return None
-    return max(abs(a - b) for item, line in pairs for a, b in zip(getattr(item, name), line[name], strict=True))
+    differences = [abs(a - b) for item, line in pairs for a, b in zip(getattr(item, name), line[name], strict=True)]
+    return max(differences) if all(map(isfinite, differences)) else inf

@@ -63,9 +63,11 @@ def own_template(prepared: Prepared, data: str, folder: Path) -> Row | None:
     counterpart = _counterpart(protocol)
     if counterpart is None:
         return None
+    scorable = {one.id for one in prepared.encoded}
     asked: dict[tuple[str, ...], list[str]] = {}
     for item in prepared.questions.items:
-        asked.setdefault(key(item.question, item.options), []).append(item.id)
+        if item.id in scorable:
+            asked.setdefault(key(item.question, item.options), []).append(item.id)
     task = protocol.task
     rows = []
     for row in counterpart.rows(find_files(task, task.scored, data)):
