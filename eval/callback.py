@@ -17,12 +17,13 @@ from torch.distributed.fsdp import FSDPModule
 from base.errors import UserError
 from base.progress import say
 from eval.all_ranks import score_on_all_ranks
+from eval.averages import averages
 from eval.gpt_scorer import GPTScorer
 from eval.official_files import load_questions
 from eval.prompts import FastEncoder, load_tokenizer, prepare
 from eval.results import ItemScore, Score, write_results
 from eval.task import METRICS
-from eval.tasks import protocols
+from eval.tasks import GROUPS, protocols
 
 UNITS = (TimeUnit.BATCH, TimeUnit.TOKEN, TimeUnit.SAMPLE, TimeUnit.EPOCH)
 
@@ -136,6 +137,8 @@ class ScoreCheckpoints(Callback):
         self._seconds += seconds
         for name, score in scores.items():
             logger.log_metrics({f"eval/{name}/{key}": value for key, value in _logged(score).items()})
+        for group, average in averages(scores, GROUPS).items():
+            logger.log_metrics({f"eval/{group}/macro": average.macro, f"eval/{group}/micro": average.micro})
         share = self._seconds / (time.monotonic() - self._began)
         logger.log_metrics({"eval/seconds": seconds, "eval/share_of_time": share, "eval/left_out": self._left_out})
         if self._results_folder is not None and dist.get_global_rank() == 0:

@@ -1,8 +1,8 @@
 """A question-answering task as data. Nothing here knows a model, and nothing reads a file.
 
-The path of a row: the official files → ``Task.read_rows`` → ``Task.read_row`` → :class:`Item`, or :class:`Refused` with
-the reason (``eval/official_files.py``). Every row ends in one of the two, and refused rows stay in the denominator of
-the score as wrong answers.
+The path of a row: the official files → ``Source.read_rows`` → ``Source.read_row`` → :class:`Item`, or :class:`Refused`
+with the reason (``eval/official_files.py``). Every row ends in one of the two, and refused rows stay in the denominator
+of the score as wrong answers.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -75,30 +75,58 @@ class Form:
 
 @dataclass(frozen=True)
 class Release:
-    """A known version of an official file: its name, its rows, and the SHA-256 of its bytes where that is known."""
+    """A known version of official files: its name, its questions, and the SHA-256 of its files' bytes where known."""
 
     name: str
     rows: int
-    sha256: str | None = None
+    sha256: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that can be fetched, and the official file that it becomes (``python -m eval get``).
+
+    Attributes:
+        server: ``hub``: a data set of the Hugging Face hub; ``github``: a file of a repository there.
+        repository: owner and name.
+        file: its path in the repository.
+        to: the official file's path below the data folder.
+        convert: its bytes → those of the official format; None: they are the same.
+    """
+
+    server: Literal["hub", "github"]
+    repository: str
+    file: str
+    to: str
+    convert: Callable[[bytes], bytes] | None = None
 
 
 @dataclass(frozen=True)
 class Source:
-    """Official files below the data folder.
+    """Official files below the data folder, and how they are read.
 
     Attributes:
         patterns: one file of each is needed; of several that fit, the one with the shortest name is taken, since parts
             have longer ones.
-        releases: of the first.
+        read_rows: the files, in the order of the patterns → (place, row) of each row; a BadRow in a row's stead. May
+            raise UserError when a file is not of this kind at all.
+        read_row: row → Item; raises BadRow.
+        releases: known ones.
+        downloads: from where the files can be fetched; empty: they cannot.
         every: whether all files that fit are read, not one.
         in_order: whether shots are its first rows in the order of the file, as the data set's authors give them; else
             they are the first in the order of a hash of their ids.
+        check_rows: all rows → what shows that the file is of another version, or None; None where rows show it alone.
     """
 
     patterns: tuple[str, ...]
+    read_rows: Callable[[Sequence[Path]], Iterable[tuple[str, Row | BadRow]]]
+    read_row: Callable[[Row], Item]
     releases: tuple[Release, ...] = ()
+    downloads: tuple[Download, ...] = ()
     every: bool = False
     in_order: bool = False
+    check_rows: Callable[[Sequence[Row]], str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,13 +139,9 @@ class Task:
         scored: the questions.
         shots: where examples come from; None: there are none to take.
         origin: from where the user gets the files.
-        read_rows: the files, in the order of the patterns → (place, row) of each row; a BadRow in a row's stead. May
-            raise UserError when a file is not of this kind at all.
-        read_row: row → Item; raises BadRow.
         forms: by name, ``cloze`` and ``letter``.
         primary: the form and the number of shots that a score of this task means when nothing else is said.
         notes: what a reader must know before setting the score beside another one.
-        check_rows: all rows → what shows that the file is of another version, or None; None where rows show it alone.
         fixed_options: every question has these options in this order (yes, no, maybe), and macro-F1 means something.
     """
 
@@ -126,12 +150,9 @@ class Task:
     scored: Source
     shots: Source | None
     origin: str
-    read_rows: Callable[[Sequence[Path]], Iterable[tuple[str, Row | BadRow]]]
-    read_row: Callable[[Row], Item]
     forms: dict[str, Form]
     primary: tuple[str, int]
     notes: str
-    check_rows: Callable[[Sequence[Row]], str | None] | None = None
     fixed_options: bool = False
 
 

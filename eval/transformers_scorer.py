@@ -98,7 +98,7 @@ class TransformersScorer:
             logits, _ = self._after(_copies(cache, len(question.options)), ids, longest)  # O L V
             log_probabilities = logits.log_softmax(-1)
             for number, option in enumerate(question.options):
-                rest = torch.tensor(option[1:], device=self.device)
+                rest = torch.tensor(option[1:], dtype=torch.long, device=self.device)
                 sums[number] += log_probabilities[number, torch.arange(len(rest)), rest].double().sum()
         return tuple(sums.tolist())
 

@@ -2,17 +2,21 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from composer.core.precision import Precision, get_precision_context
+import torch
 from composer.utils import dist
 
 from base import storage
 from base.progress import progress, say
 from eval.all_ranks import calls, score_on_all_ranks
+from eval.averages import averages
 from eval.official_files import Questions
 from eval.prompts import FastEncoder, Prepared, load_tokenizer, prepare
 from eval.results import ItemScore, Score, write_results
+from eval.seen import read_card, split
+from eval.tasks import GROUPS
 from recipes import parallel
 from recipes.evaluation import Evaluation, Model
 from recipes.subject import Subject, load_subject, start
@@ -49,14 +53,17 @@ def score_subject(
         prepared = prepare(asked, subject.encoder, subject.max_seq_len, config.beginning_of_text, config.pmi)
         if leads:
             say(prepared.describe())
-        with get_precision_context(Precision(config.precision), None, fp8_autocast_enabled=False):
+        with torch.autocast(subject.device.type, dtype=torch.bfloat16, enabled=config.precision == "amp_bf16"):
             scores[prepared.name], task_items = _score(prepared, subject, config.device_eval_batch_size)
         items += task_items
     if leads:
         about: dict[str, Any] = {
             **subject.about, "precision": config.precision, "data": config.data, "limit": config.limit,
             "beginning_of_text": config.beginning_of_text, "seconds": round(time.monotonic() - start, 1),
+            "averages": {group: asdict(average) for group, average in averages(scores, GROUPS).items()},
         }  # fmt: skip
+        if config.corpus is not None:
+            about["seen"] = split(scores, items, read_card(config.corpus))
         write_results(config.out, config.name or name, scores, items, about)
         print(table(scores))
         say(f"results: {storage.join(config.out, (config.name or name) + '.json')} and its items.jsonl")

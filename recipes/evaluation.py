@@ -2,16 +2,18 @@
 
 import json
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from base import storage
 from base.configuration import Schema
 from base.errors import UserError
 from eval.official_files import Questions, load_questions
+from eval.seen import read_card
 from eval.tasks import protocols
 from model.checkpoint import NAME, resolve
 from recipes.hub import fetch_from_hub
@@ -41,11 +43,16 @@ class Evaluation(Schema):
     out: str
     name: str | None = None
 
-    @model_validator(mode="after")
-    def _one_subject(self) -> "Evaluation":
-        if (self.model is None) == (self.watch is None):
-            raise ValueError("give the model to score: model=CHECKPOINT_OR_FOLDER, or watch=FOLDER_OF_CHECKPOINTS")
-        return self
+    @classmethod
+    def cross_checks(cls) -> list[Callable[[Any], Iterable[tuple[str, str]]]]:
+        return [_one_subject]
+
+
+def _one_subject(config: Any) -> Iterable[tuple[str, str]]:
+    if (config.model is None) == (config.watch is None):
+        yield "model", "give the model to score: model=CHECKPOINT_OR_FOLDER, or watch=FOLDER_OF_CHECKPOINTS"
+    if config.watch is not None and config.name is not None:
+        yield "name", "results of checkpoints that are watched for have the checkpoints' names"
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,10 @@ def find_inputs(config: Evaluation) -> tuple[Model | None, list[Questions]]:
             questions.append(load_questions(protocol, config.data, config.limit))
         except UserError as error:
             faults.append(f"data: {error}")
+    try:
+        _ = read_card(config.corpus) if config.corpus is not None else None
+    except UserError as error:
+        faults.append(f"corpus: {error}")
     try:
         storage.require_writable(config.out)
     except UserError as error:

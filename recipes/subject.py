@@ -32,6 +32,7 @@ class Subject:
     scorer: GPTScorer | TransformersScorer
     encoder: Encoder
     max_seq_len: int
+    device: torch.device
     about: dict[str, Any]
 
 
@@ -87,7 +88,7 @@ def _ours(loaded: Loaded, device: torch.device, about: dict[str, Any]) -> Subjec
         return model(batch["input_ids"], positions=batch["positions"], branches=batch.get("branches"))
 
     about |= {"computed_by": "model.gpt", "device": device.type, "shape": asdict(model.config)}
-    return Subject(GPTScorer(forward, device), FastEncoder(loaded.tokenizer), model.config.max_seq_len, about)
+    return Subject(GPTScorer(forward, device), FastEncoder(loaded.tokenizer), model.config.max_seq_len, device, about)
 
 
 def _transformers(folder: Path, device: torch.device, reason: str) -> Subject:
@@ -117,4 +118,4 @@ def _transformers(folder: Path, device: torch.device, reason: str) -> Subject:
     attention = "eager attention, for scale_attn_by_inverse_layer_idx" if eager else f"{config._attn_implementation}"
     computed_by = f"transformers {transformers.__version__}, {type(model).__name__}, {attention} ({reason})"
     about = {"model": str(folder), "computed_by": computed_by, "device": device.type}
-    return Subject(TransformersScorer(model.to(device).eval()), load_encoder(folder), context, about)
+    return Subject(TransformersScorer(model.to(device).eval()), load_encoder(folder), context, device, about)

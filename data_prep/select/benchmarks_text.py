@@ -25,7 +25,7 @@ from base.errors import NotThere, UserError
 from data_prep.schema import Benchmark
 
 NAMES: tuple[str, ...] = get_args(Benchmark)
-OPTION_LETTER = re.compile(r"^[A-J]\.\s+")
+OPTION_LETTER = re.compile(r"^[A-J]\. ")  # one space: what follows is the option, and part of the item's id
 PUBMED_URL = re.compile(r"/pubmed/(\d+)/?$|pubmed\.ncbi\.nlm\.nih\.gov/(\d+)/?$")
 SCORED = {"test", "dev", "val", "validation"}
 

@@ -6,13 +6,38 @@ from difflib import get_close_matches
 
 from base.errors import UserError
 from eval.task import Protocol, Task
+from eval.tasks import mmlu
+from eval.tasks.bioasq import BIOASQ, BIOASQ_DEV, BIOASQ_GOLDEN
 from eval.tasks.medmcqa import MEDMCQA
-from eval.tasks.medqa import MEDQA
+from eval.tasks.medqa import MEDQA, MEDQA_5OPTIONS, MEDQA_5OPTIONS_DEV
+from eval.tasks.pubmedqa import PUBMEDQA, PUBMEDQA_QUESTION_ONLY, PUBMEDQA_REASONING_FREE
 
-TASKS: dict[str, Task] = {task.name: task for task in (MEDQA, MEDMCQA)}
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        MEDQA,
+        MEDQA_5OPTIONS,
+        MEDQA_5OPTIONS_DEV,
+        MEDMCQA,
+        PUBMEDQA,
+        PUBMEDQA_REASONING_FREE,
+        PUBMEDQA_QUESTION_ONLY,
+        BIOASQ,
+        BIOASQ_DEV,
+        BIOASQ_GOLDEN,
+        *mmlu.MEDICAL,
+        *mmlu.OTHER,
+    )
+}
 
-GROUPS: dict[str, tuple[str, ...]] = {}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "mmlu_medical": tuple(task.name for task in mmlu.MEDICAL),
+    "mmlu_other": tuple(task.name for task in mmlu.OTHER),
+}
 """Several tasks under one name, whose scores are averaged too."""
+
+NAMES = (*(name for name in TASKS if not any(name in tasks for tasks in GROUPS.values())), *GROUPS)
+"""Tasks and groups without the tasks that a group stands for."""
 
 SUFFIX = re.compile(r"(?P<name>.+?)(_(?P<form>cloze|letter))?(_(?P<shots>\d+)shot)?")
 
@@ -32,7 +57,7 @@ def protocols(names: Sequence[str]) -> list[Protocol]:
         for member in GROUPS.get(short, (short,)):
             if member not in TASKS:
                 near = get_close_matches(short, [*TASKS, *GROUPS], n=1)
-                known = f"did you mean {near[0]}?" if near else f"there are {', '.join([*TASKS, *GROUPS])}"
+                known = f"did you mean {near[0]}?" if near else f"there are {', '.join(NAMES)}"
                 faults.append(f"there is no task {short}; {known}")
                 continue
             assert parts is not None

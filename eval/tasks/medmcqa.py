@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from eval.hub_formats import medmcqa_json_lines
 from eval.official_files import read_json_lines
-from eval.task import ACC, ACC_NORM, BadRow, Form, Item, Release, Row, Source, Task, text_of
+from eval.task import ACC, ACC_NORM, BadRow, Download, Form, Item, Release, Row, Source, Task, text_of
 
 OPTIONS = ("opa", "opb", "opc", "opd")
 
@@ -34,18 +35,29 @@ def check_rows(rows: Sequence[Row]) -> str | None:
     return None
 
 
+def _hub(split: str, name: str) -> tuple[Download, ...]:
+    file = f"data/{split}-00000-of-00001.parquet"
+    return (Download("hub", "openlifescienceai/medmcqa", file, f"medmcqa/{name}.json", medmcqa_json_lines),)
+
+
 MEDMCQA = Task(
     name="medmcqa",
     version=2,
-    scored=Source(("medmcqa/dev*.json",), (Release("dev", 4183),)),
-    shots=Source(("medmcqa/train*.json",)),
-    origin=(
-        "The file is dev.json (one JSON object a line) in the archive that https://github.com/medmcqa/medmcqa links "
-        "to; put it into DATA/medmcqa"
+    scored=Source(
+        ("medmcqa/dev*.json",),
+        read_json_lines,
+        read_row,
+        releases=(Release("dev", 4183),),
+        downloads=_hub("validation", "dev"),
+        check_rows=check_rows,
     ),
-    read_rows=read_json_lines,
-    read_row=read_row,
-    check_rows=check_rows,
+    shots=Source(
+        ("medmcqa/train*.json",), read_json_lines, read_row, downloads=_hub("train", "train"), check_rows=check_rows
+    ),
+    origin=(
+        "The files are dev.json and train.json (a JSON object a line) in the archive that "
+        "https://github.com/medmcqa/medmcqa links to; put them into DATA/medmcqa"
+    ),
     forms={
         "cloze": Form("Question: {question}\nAnswer:", "texts", ACC_NORM),
         "letter": Form("Question: {question}\nChoices:\n{options}\nAnswer:", "letters", ACC),

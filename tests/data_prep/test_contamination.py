@@ -84,6 +84,18 @@ def test_ids_are_those_of_the_evaluation(folder: Path) -> None:
     assert read_row(medqa(VIGNETTE)).id in ids
 
 
+def test_options_with_and_without_letters_are_the_same_item(tmp_path: Path) -> None:
+    """Spaces of an option are part of the id, as they are of what is scored."""
+    options = {"A": "Rest", "B": " Heat", "C": "Cold"}
+    rows = [
+        {"question": VIGNETTE, "options": options},
+        {"question": VIGNETTE, "options": [f"{letter}. {text}" for letter, text in options.items()]},
+    ]
+    write(tmp_path / "medqa/US/test.jsonl", "\n".join(map(json.dumps, rows)))
+    (item,) = read_questions(tmp_path).items
+    assert item.question == [VIGNETTE, "Rest", " Heat", "Cold"]
+
+
 def test_a_document_with_a_run_of_a_question_is_hit(folder: Path) -> None:
     benchmarks = Benchmarks.load(folder, 13)
     (vignette,) = (item.id for item in read_questions(folder).items if VIGNETTE in item.question)

@@ -5,50 +5,46 @@
 
 import random
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from composer import Callback, ComposerModel, Trainer
+from composer import Callback, Trainer
 from composer.utils import dist
 from composer.utils.parallelism import FSDP2Config
 from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from eval.callback import ScoreCheckpoints
+from model.composer_gpt import ComposerGPT
+from model.config import GPTConfig
+from model.gpt import GPT
 
 VOCABULARY, LENGTH = 600, 128
 
 
-class SmallModel(ComposerModel):
-    """GPT-2 with dropout and the forward that ScoreCheckpoints asks for, which also spoils every random state."""
+class SmallModel(ComposerGPT):
+    """With dropout, and scoring that spoils every random state."""
 
     def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        shape = GPT2Config(vocab_size=VOCABULARY, n_positions=LENGTH, n_embd=32, n_layer=2, n_head=2)
-        self.gpt = GPT2LMHeadModel(shape)
-        self.gpt.fsdp_wrap_fn = lambda module: module in set(self.gpt.transformer.h)
+        super().__init__(
+            GPT(GPTConfig(vocab_size=VOCABULARY, max_seq_len=LENGTH, d_model=32, n_layers=2, n_heads=2)), 1
+        )
         self.frozen = nn.Dropout()
         self.frozen.eval()  # in another mode than the model around it
         self.scored = 0
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        if "positions" not in batch:
-            return self.gpt(batch["input_ids"], labels=batch["input_ids"]).loss
-        assert not (self.training or self.gpt.transformer.drop.training or torch.is_grad_enabled())
-        self.scored += 1
-        torch.manual_seed(self.scored)
-        random.seed(self.scored)
-        np.random.seed(self.scored)
-        logits = self.gpt(batch["input_ids"]).logits
-        return logits.gather(1, batch["positions"].unsqueeze(-1).expand(-1, -1, logits.shape[-1]))
-
-    def loss(self, outputs: torch.Tensor, batch: Any) -> torch.Tensor:
-        return outputs
+    def forward(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        if "positions" in batch:
+            assert not (self.training or self.gpt.dropout.training or torch.is_grad_enabled())
+            self.scored += 1
+            torch.manual_seed(self.scored)
+            random.seed(self.scored)
+            np.random.seed(self.scored)
+        return super().forward(batch)
 
 
 class Losses(Callback):
@@ -89,7 +85,9 @@ def main(data: str, tokenizer: str, out: str) -> None:
     """Both runs, sharded by FSDP2."""
     torch.set_num_threads(1)
     dist.initialize_dist("cpu")
-    scoring = ScoreCheckpoints(["medqa", "medmcqa"], data, tokenizer, "2ba", 7, 8, LENGTH, f"{out}/results")
+    scoring = ScoreCheckpoints(
+        ["medqa", "medqa_letter_2shot"], data, tokenizer, "2ba", 7, 2, LENGTH, f"{out}/results", max_share_of_time=1.0
+    )
     for which, callback in (("without", None), ("with", scoring)):
         trainer, losses = train(callback, parallelism_config={"fsdp": FSDP2Config()})
         model = trainer.state.model

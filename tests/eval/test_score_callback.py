@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asked import questions_of, scorer_of
 from composer.callbacks import CheckpointSaver
 from composer.loggers import InMemoryLogger
 from small_run import LENGTH, SmallModel, train
 
 from base.errors import UserError
+from eval.all_ranks import score_on_all_ranks
 from eval.callback import ScoreCheckpoints, _training_undisturbed
-from eval.prompts import load_tokenizer, prepare
-from eval.results import score_of
-from eval.scoring import from_transformers, option_log_likelihoods
-from eval.task import load_questions
-from eval.tasks import TASKS
+from eval.prompts import FastEncoder, load_tokenizer, prepare
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +32,7 @@ def arguments(sample_data: Path, tokenizer_folder: Path) -> dict[str, Any]:
         "limit": 6,
         "device_eval_batch_size": 8,
         "max_seq_len": LENGTH,
+        "max_share_of_time": 1.0,
     }
 
 
@@ -78,6 +77,15 @@ def test_the_end_is_not_scored_twice(arguments: dict[str, Any]) -> None:
     assert [stamp.batch.value for stamp, _ in logger.data["eval/medqa/acc"]] == [2, 4]
 
 
+def test_scoring_that_would_take_too_much_of_the_time_is_left_out_but_for_the_first_and_the_end(
+    arguments: dict[str, Any],
+) -> None:
+    logger = InMemoryLogger()
+    train(ScoreCheckpoints(**{**arguments, "interval": "1ba", "max_share_of_time": 1e-6}), batches=6, loggers=[logger])
+    assert list(logged(logger, "eval/medqa/acc")) == [1, 6]
+    assert max(value for _, value in logger.data["eval/left_out"]) == 5
+
+
 def test_intervals_in_tokens_and_epochs(arguments: dict[str, Any]) -> None:
     for interval, expected in (("130tok", [3, 5, 6]), ("1ep", [6])):
         logger = InMemoryLogger()
@@ -88,12 +96,11 @@ def test_intervals_in_tokens_and_epochs(arguments: dict[str, Any]) -> None:
 def test_the_scores_are_those_of_the_same_weights_outside(arguments: dict[str, Any]) -> None:
     scoring = ScoreCheckpoints(**arguments)
     trainer, _ = train(scoring)
-    model = trainer.state.model.gpt.eval()
+    scorer = scorer_of(trainer.state.model.gpt.eval())
     for name, score in scoring.latest.items():
-        questions = load_questions(TASKS[name], arguments["data"], limit=6)
-        prepared = prepare(questions, load_tokenizer(arguments["tokenizer"]), LENGTH)
-        found = option_log_likelihoods(prepared.encoded, from_transformers(model), batch_size=8)
-        assert score_of(prepared, found)[0] == score
+        questions = questions_of(name, arguments["data"], limit=6)
+        prepared = prepare(questions, FastEncoder(load_tokenizer(arguments["tokenizer"])), LENGTH)
+        assert score_on_all_ranks(prepared, scorer, batch_size=8)[0] == score
 
 
 def test_scoring_leaves_the_random_state_alone() -> None:
@@ -121,7 +128,7 @@ def test_the_trainers_own_checkpoints_are_still_written(arguments: dict[str, Any
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tasks": ["medqa", "medcqa"]}, "there is no task medcqa; there are medqa, medmcqa"),
+        ({"tasks": ["medqa", "medcqa"]}, "there is no task medcqa; did you mean med"),
         ({"tasks": []}, "tasks: names none"),
         ({"interval": "twice"}, "interval: 'twice' is no interval"),
         ({"interval": "0ba"}, "must be at least 1"),
@@ -130,7 +137,7 @@ def test_the_trainers_own_checkpoints_are_still_written(arguments: dict[str, Any
         ({"tokenizer": "/nowhere"}, "no such file"),
         ({"data": "/nowhere"}, "no such folder"),
         ({"limit": 0}, "at least 1 question"),
-        ({"device_eval_batch_size": 0}, "at least 1 row"),
+        ({"device_eval_batch_size": 0}, "at least 1 question"),
     ],
 )
 def test_faults_are_told_at_construction(arguments: dict[str, Any], change: dict[str, Any], message: str) -> None:
@@ -159,3 +166,4 @@ def test_a_sharded_run_on_two_ranks_is_the_same_with_scoring(
     assert runs["with"][0]["calls"] == runs["with"][1]["calls"] > 0
     items = (tmp_path / "results" / "ep0-ba6.items.jsonl").read_text().splitlines()
     assert len({json.loads(line)["id"] for line in items}) == 14
+    assert {json.loads(line)["shots_left_out"] for line in items} == {0}

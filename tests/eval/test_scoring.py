@@ -1,293 +1,252 @@
+"""The likelihood of each option, by our model and by others, however the questions are shared out."""
+
 import itertools
-import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models
-from transformers import GPT2Config, GPT2LMHeadModel, GraniteConfig, GraniteForCausalLM
+from asked import CPU, ours, questions_of, scorer_of, small_gpt2
+from transformers import (
+    BioGptConfig,
+    BioGptForCausalLM,
+    CohereConfig,
+    CohereForCausalLM,
+    GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+)
 
 from base.errors import UserError
-from eval.prompts import Encoded, Prepared, encode, load_tokenizer, prepare, prompt_hash
-from eval.results import score_of, write_results
-from eval.scoring import LogitsAt, batches_by_length, from_transformers, option_log_likelihoods
-from eval.task import Item, Refused, load_questions
-from eval.tasks import TASKS
-from eval.tasks.medmcqa import MEDMCQA
-from eval.tasks.medqa import MEDQA
+from eval.gpt_scorer import GPTScorer
+from eval.prompts import Cut, Encoded, FastEncoder, Prepared, load_tokenizer, prepare, prompt
+from eval.scoring import Scorer, batches_by_length, log_likelihoods, number_of_calls
+from eval.transformers_scorer import TransformersScorer
+
+LONGEST = 512
+SHAPE = {"vocab_size": 600, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+OTHERS = {
+    "local attention": lambda: GPTNeoForCausalLM(
+        GPTNeoConfig(
+            vocab_size=600, hidden_size=32, num_layers=2, num_heads=2, window_size=8,
+            attention_types=[[["global", "local"], 1]],
+        )
+    ),
+    "positions from the mask": lambda: OPTForCausalLM(OPTConfig(**SHAPE, ffn_dim=64, word_embed_proj_dim=32)),
+    "rotary": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE, intermediate_size=64)),
+    "BioGPT": lambda: BioGptForCausalLM(BioGptConfig(**SHAPE, intermediate_size=64)),
+    "scaled logits": lambda: CohereForCausalLM(CohereConfig(**SHAPE, intermediate_size=64, logit_scale=20.0)),
+    "no cache": lambda: MambaForCausalLM(MambaConfig(vocab_size=600, hidden_size=32, num_hidden_layers=2)),
+}  # fmt: skip
 
 
-def small_gpt2(vocab_size: int, max_seq_len: int = 128) -> GPT2LMHeadModel:
-    torch.manual_seed(0)
-    shape = GPT2Config(vocab_size=vocab_size, n_positions=max_seq_len, n_embd=32, n_layer=2, n_head=2)
-    shape._attn_implementation = "eager"
-    model = GPT2LMHeadModel(shape)
-    with torch.no_grad():  # a fresh GPT-2 gives nearly equal logits; these differ enough for a test to see mistakes
-        model.transformer.wte.weight.mul_(20)
-    return model.eval()
+def by_definition(model: torch.nn.Module, question: Encoded) -> list[float]:
+    """One row an option, no padding, all logits, log-softmax."""
+    sums = []
+    for option in question.options:
+        ids, given = [*question.given, *option], len(question.given)
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        sums.append(sum(float(logits[place - 1, ids[place]]) for place in range(given, len(ids))))
+    return sums
 
 
-def full_forward(model: torch.nn.Module, tokenizer: Tokenizer, prompt: str, continuation: str) -> float:
-    """What the log-likelihood is by definition: one row, no padding, all logits, log-softmax."""
-    given = len(tokenizer.encode(prompt, add_special_tokens=False).ids)
-    ids = tokenizer.encode(prompt + continuation, add_special_tokens=False).ids
-    with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
-    return sum(float(logits[place - 1, ids[place]]) for place in range(given, len(ids)))
+def by_rank(encoded: tuple[Encoded, ...], model: Scorer, batch_size: int, world_size: int) -> list[dict[str, Any]]:
+    return [log_likelihoods(encoded, model, batch_size, rank, world_size) for rank in range(world_size)]
 
 
 @pytest.fixture(scope="module")
-def prepared(sample_data: Path, tokenizer_folder: Path) -> Prepared:
-    return prepare(load_questions(MEDQA, str(sample_data)), load_tokenizer(str(tokenizer_folder)), max_seq_len=128)
+def encoder(tokenizer_folder: Path) -> FastEncoder:
+    return FastEncoder(load_tokenizer(str(tokenizer_folder)))
+
+
+@pytest.fixture(scope="module")
+def prepared(sample_data: Path, encoder: FastEncoder) -> dict[str, Prepared]:
+    """The same questions as cloze, by letters, and both after three shots that do not always fit."""
+    asked = {name: questions_of(name, sample_data) for name in ("medqa", "medqa_letter")}
+    shots = asked["medqa"].items[-3:]
+    asked |= {f"{name}_shots": replace(questions, shots=shots) for name, questions in asked.items()}
+    whole = {name: prepare(questions, encoder, LONGEST) for name, questions in asked.items()}
+    lengths = {name: sorted(question.length for question in one.encoded) for name, one in whole.items()}
+    return {name: prepare(asked[name], encoder, lengths[name][-8]) for name in asked if name.endswith("shots")} | {
+        name: one for name, one in whole.items() if not name.endswith("shots")
+    }
 
 
 @pytest.fixture(scope="module")
 def model() -> GPT2LMHeadModel:
-    return small_gpt2(600)
+    return small_gpt2(600, LONGEST)
 
 
-@pytest.mark.parametrize("name", TASKS)
+NAMES = ("medqa", "medqa_letter", "medqa_shots", "medqa_letter_shots")
+
+
+@pytest.mark.parametrize("which", ["ours", "transformers"])
+@pytest.mark.parametrize("name", NAMES)
+def test_option_likelihood_is_that_of_a_full_forward(
+    prepared: dict[str, Prepared], model: GPT2LMHeadModel, name: str, which: str
+) -> None:
+    scorer = scorer_of(ours(model)) if which == "ours" else TransformersScorer(model)
+    found = log_likelihoods(prepared[name].encoded, scorer, batch_size=8)
+    assert len(found) == len(prepared[name].encoded) == 40
+    for question in prepared[name].encoded[:12]:
+        assert found[question.id] == pytest.approx(by_definition(model, question), abs=1e-4, rel=1e-5)
+
+
+def test_shots_are_read_once_for_all_questions_that_have_as_many(prepared: dict[str, Prepared]) -> None:
+    gpt = ours(small_gpt2(600, LONGEST))
+    read: list[tuple[int, bool]] = []
+
+    def forward(batch: Mapping[str, Any]) -> torch.Tensor:
+        branches = batch.get("branches")
+        if branches is not None:
+            read.append((batch["input_ids"].numel(), branches.beginning is not None))
+        return gpt(batch["input_ids"], positions=batch["positions"], branches=branches)
+
+    encoded = prepared["medqa_letter_shots"].encoded
+    assert {question.cut.shots for question in encoded} >= {0, 1}
+    log_likelihoods(encoded, GPTScorer(forward, CPU), batch_size=8)
+    beginnings = [tokens for tokens, after in read if not after]
+    assert len(beginnings) == len({question.cut.shots for question in encoded})
+    assert sum(tokens for tokens, _ in read) < 0.5 * sum(len(question.given) for question in encoded)
+
+
+@pytest.mark.parametrize("which", OTHERS)
+def test_any_causal_model_is_scored_as_its_own_forward_has_it(prepared: dict[str, Prepared], which: str) -> None:
+    torch.manual_seed(0)
+    model = OTHERS[which]().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(5)
+    scorer = TransformersScorer(model)
+    for name in ("medqa", "medqa_letter_shots"):
+        encoded = prepared[name].encoded[:6]
+        found = log_likelihoods(encoded, scorer, batch_size=4)
+        for question in encoded:
+            assert found[question.id] == pytest.approx(by_definition(model, question), abs=1e-3, rel=1e-4)
+    assert scorer.has_cache == (which != "no cache")
+    assert scorer.projects == (which != "scaled logits")
+
+
+def test_a_cache_that_gives_other_likelihoods_is_not_used(
+    prepared: dict[str, Prepared], model: GPT2LMHeadModel, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    scorer = TransformersScorer(model)
+    after = scorer._after
+    monkeypatch.setattr(scorer, "_after", lambda *arguments: (after(*arguments)[0] * 2, after(*arguments)[1]))
+    encoded = prepared["medqa"].encoded[:5]
+    found = log_likelihoods(encoded, scorer, batch_size=4)
+    assert scorer.has_cache is False
+    assert "each is read in full" in capfd.readouterr().err
+    for question in encoded:
+        assert found[question.id] == pytest.approx(by_definition(model, question), abs=1e-4, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["medqa", "medmcqa", "medqa_letter", "medmcqa_letter"])
 @pytest.mark.parametrize("which", ["real", "random"])
-def test_option_likelihood_equals_a_full_forward_by_transformers(
+def test_real_questions_get_the_likelihoods_of_a_full_forward(
     real_data: Path, gpt2_tokenizer_folder: Path, name: str, which: str
 ) -> None:
-    tokenizer = load_tokenizer(str(gpt2_tokenizer_folder))
+    encoder = FastEncoder(load_tokenizer(str(gpt2_tokenizer_folder)))
     if which == "real":
         folder = real_data / "models" / "tiny_gpt2_medical"
         model = GPT2LMHeadModel.from_pretrained(folder, attn_implementation="eager").eval()
     else:
-        model = small_gpt2(tokenizer.get_vocab_size(), max_seq_len=1024)
-    questions = load_questions(TASKS[name], str(real_data / "qa"), limit=4)
-    prepared = prepare(questions, tokenizer, max_seq_len=1024)
-    found = option_log_likelihoods(prepared.encoded, from_transformers(model), batch_size=16)
-    for item in questions.items:
-        prompt = f"Question: {item.question}\nAnswer:"
-        expected = [full_forward(model, tokenizer, prompt, f" {option}") for option in item.options]
-        assert found[item.id] == pytest.approx(expected, abs=1e-3, rel=1e-5)
+        model = small_gpt2(50257, max_seq_len=1024)
+    encoded = prepare(questions_of(name, real_data / "qa", limit=4), encoder, max_seq_len=1024).encoded
+    found = log_likelihoods(encoded, scorer_of(ours(model)), batch_size=16)
+    for question in encoded:
+        assert found[question.id] == pytest.approx(by_definition(model, question), abs=1e-3, rel=1e-5)
 
 
-def test_option_likelihood_equals_a_full_forward_on_generated_questions(
-    prepared: Prepared, model: GPT2LMHeadModel, tokenizer_folder: Path
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_do_not_depend_on_batch_size_or_ranks(
+    prepared: dict[str, Prepared], model: GPT2LMHeadModel, name: str
 ) -> None:
-    tokenizer = load_tokenizer(str(tokenizer_folder))
-    found = option_log_likelihoods(prepared.encoded, from_transformers(model), batch_size=16)
-    for item in prepared.questions.items[:10]:
-        prompt = f"Question: {item.question}\nAnswer:"
-        expected = [full_forward(model, tokenizer, prompt, f" {option}") for option in item.options]
-        assert found[item.id] == pytest.approx(expected, abs=1e-4, rel=1e-5)
-
-
-def test_scores_do_not_depend_on_batch_size_or_ranks(prepared: Prepared, model: GPT2LMHeadModel) -> None:
-    one = option_log_likelihoods(prepared.encoded, from_transformers(model), batch_size=4)
+    scorer, encoded = scorer_of(ours(model)), prepared[name].encoded
+    one = log_likelihoods(encoded, scorer, batch_size=4)
     for batch_size in (1, 7, 64):
-        other = option_log_likelihoods(prepared.encoded, from_transformers(model), batch_size)
+        other = log_likelihoods(encoded, scorer, batch_size)
         assert other.keys() == one.keys()
         for id, values in other.items():
             assert values == pytest.approx(one[id], abs=1e-5, rel=1e-6)
     for world_size in (2, 3, 64):
-        parts = [
-            option_log_likelihoods(prepared.encoded, from_transformers(model), 4, rank, world_size)
-            for rank in range(world_size)
-        ]
+        parts = by_rank(encoded, scorer, 4, world_size)
         assert sum(len(part) for part in parts) == len(one)
         assert {id: values for part in parts for id, values in part.items()} == one  # bit for bit
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_every_rank_calls_the_model_equally_often(prepared: Prepared, model: GPT2LMHeadModel, world_size: int) -> None:
-    def counted(rank: int) -> int:
-        calls = itertools.count()
-        inner = from_transformers(model)
+def test_every_rank_calls_the_model_equally_often(
+    prepared: dict[str, Prepared], model: GPT2LMHeadModel, world_size: int
+) -> None:
+    gpt, encoded = ours(model), prepared["medqa_shots"].encoded
 
-        def logits_at(ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def counted(rank: int) -> tuple[int, int]:
+        calls, advances = itertools.count(), itertools.count()
+
+        def forward(batch: Mapping[str, Any]) -> torch.Tensor:
             next(calls)
-            return inner(ids, positions)
+            return gpt(batch["input_ids"], positions=batch["positions"], branches=batch.get("branches"))
 
-        option_log_likelihoods(prepared.encoded, logits_at, 12, rank, world_size)
-        return next(calls)
+        log_likelihoods(encoded, GPTScorer(forward, CPU), 3, rank, world_size, lambda _: next(advances) and None)
+        return next(calls), next(advances)
 
-    assert len({counted(rank) for rank in range(world_size)}) == 1
+    found = {counted(rank) for rank in range(world_size)}
+    assert len(found) == 1
+    assert next(iter(found))[1] == number_of_calls(encoded, 3, world_size)
 
 
-def test_batches_hold_whole_questions_longest_first(prepared: Prepared) -> None:
-    batches = batches_by_length(prepared.encoded, 12)
+def test_batches_are_longest_first(prepared: dict[str, Prepared]) -> None:
+    batches = batches_by_length(prepared["medqa"].encoded, 12)
     lengths = [question.length for batch in batches for question in batch]
     assert lengths == sorted(lengths, reverse=True)
-    assert {len(batch) for batch in batches[:-1]} == {3}
-    assert sorted(question.id for batch in batches for question in batch) == sorted(q.id for q in prepared.encoded)
+    assert [len(batch) for batch in batches] == [12, 12, 12, 4]
 
 
-def test_models_with_scaled_logits_are_scored_by_their_own_logits(prepared: Prepared) -> None:
-    torch.manual_seed(0)
-    shape = GraniteConfig(
-        vocab_size=600, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, logits_scaling=0.05, pad_token_id=0,
-    )  # fmt: skip
-    model = GraniteForCausalLM(shape).eval()
-    found = option_log_likelihoods(prepared.encoded[:1], from_transformers(model), 4)
-    question = prepared.encoded[0]
-    for row, value in zip(question.rows, found[question.id], strict=True):
-        with torch.no_grad():
-            logits = model(torch.tensor([row])).logits[0].log_softmax(-1)
-        expected = sum(float(logits[place - 1, row[place]]) for place in range(question.given, len(row)))
-        assert value == pytest.approx(expected, abs=1e-3)
+def test_options_and_questions_of_every_length_fit_into_one_batch(model: GPT2LMHeadModel) -> None:
+    generator = torch.Generator().manual_seed(3)
 
+    def ids(length: int) -> tuple[int, ...]:
+        return tuple(torch.randint(600, (length,), generator=generator).tolist())
 
-def test_a_token_that_spans_the_join_is_scored_with_every_option() -> None:
-    words = {"a": 0, "b": 1, ":": 2, ":b": 3, "Q": 4}
-    tokenizer = Tokenizer(models.BPE(vocab=words, merges=[(":", "b")]))
-    task = replace(MEDQA, template="{question}:", separator="")
-    encoded = encode(task, Item("1", "Q", ("a", "b", "ba"), 0), tokenizer)
-    # "Q:" is two tokens, but with "b" the colon is part of the option's token: only "Q" is given, for all three.
-    assert encoded == Encoded("1", 1, ((4, 2, 0), (4, 3), (4, 3, 0)))
-
-
-def test_spaces_at_the_end_of_the_prompt_belong_to_the_option(tokenizer_folder: Path) -> None:
-    tokenizer = load_tokenizer(str(tokenizer_folder))
-    item = Item("1", "Which one", ("liver", "kidneys"), 0)
-    spaced = encode(replace(MEDQA, template="{question}? ", separator=""), item, tokenizer)
-    assert spaced == encode(replace(MEDQA, template="{question}?", separator=" "), item, tokenizer)
-
-
-def test_a_question_without_a_given_token_is_listed(sample_data: Path, tokenizer_folder: Path) -> None:
-    questions = load_questions(replace(MEDQA, template=""), str(sample_data), limit=3)
-    tokenizer = load_tokenizer(str(tokenizer_folder))
-    without = prepare(questions, tokenizer, max_seq_len=128)
-    assert (len(without.encoded), set(without.unscorable.values())) == (
-        0, {"no token of the prompt comes before the options"},
-    )  # fmt: skip
-    assert len(prepare(questions, tokenizer, max_seq_len=128, beginning_of_text=True).encoded) == 3
-
-
-def test_beginning_of_text_is_one_more_given_token_and_another_prompt_hash(
-    sample_data: Path, tokenizer_folder: Path, prepared: Prepared
-) -> None:
-    questions = load_questions(MEDQA, str(sample_data))
-    other = prepare(questions, load_tokenizer(str(tokenizer_folder)), max_seq_len=128, beginning_of_text=True)
-    for plain, begun in zip(prepared.encoded, other.encoded, strict=True):
-        assert (begun.given, begun.rows) == (plain.given + 1, tuple((599, *row) for row in plain.rows))
-    assert other.prompt_hash != prepared.prompt_hash
-
-
-def test_a_question_that_does_not_fit_is_never_cut_but_counted_as_wrong(
-    sample_data: Path, tokenizer_folder: Path, model: GPT2LMHeadModel
-) -> None:
-    questions = load_questions(MEDQA, str(sample_data))
-    tokenizer = load_tokenizer(str(tokenizer_folder))
-    lengths = sorted(question.length for question in prepare(questions, tokenizer, 128).encoded)
-    short = prepare(questions, tokenizer, max_seq_len=lengths[20])
-    score, items = score_of(short, option_log_likelihoods(short.encoded, from_transformers(model), 8))
-    fit = sum(length <= lengths[20] for length in lengths)
-    assert (score.n, score.scored, score.too_long) == (40, fit, 40 - fit)
-    assert 0 < fit < 40
-    assert score.acc == sum(item.prediction == item.gold for item in items if item.prediction is not None) / 40
-    assert f"the model reads {lengths[20]}" in score.unscorable[0]["reason"]
-    assert f"{40 - fit} too long" in short.describe()
-
-
-def constant_logits(logits: Callable[[torch.Tensor], torch.Tensor]) -> LogitsAt:
-    def logits_at(ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        return logits(torch.zeros(*positions.shape, 600))
-
-    return logits_at
-
-
-def test_refused_rows_stay_in_the_denominator_of_the_score(prepared: Prepared) -> None:
-    refused = (Refused("line 1", "line 1", "not JSON"), Refused("line 2", "line 2", "not JSON"))
-    worse = replace(
-        prepared,
-        questions=replace(prepared.questions, refused=refused),
-        unscorable={entry.id: entry.reason for entry in refused},
+    encoded = tuple(
+        Encoded(str(number), ids(given), tuple(map(ids, options)))
+        for number, (given, options) in enumerate([(1, (1,)), (1, (9, 1)), (240, (1, 5, 16)), (30, (1, 1, 1, 1, 1))])
     )
-    found = option_log_likelihoods(prepared.encoded, constant_logits(lambda zeros: zeros), 8)
-    before, after = score_of(prepared, found)[0], score_of(worse, found)[0]
-    assert (before.n, after.n, after.bad_rows, after.scored) == (40, 42, 2, 40)
-    assert after.acc == pytest.approx(before.acc * 40 / 42)
-    assert after.majority == pytest.approx(before.majority * 40 / 42)
-    assert after.unscorable == [{"id": "line 1", "reason": "not JSON"}, {"id": "line 2", "reason": "not JSON"}]
+    for scorer in (scorer_of(ours(model)), TransformersScorer(model)):
+        for batch_size in (1, 4):
+            found = log_likelihoods(encoded, scorer, batch_size)
+            for question in encoded:
+                assert found[question.id] == pytest.approx(by_definition(model, question), abs=1e-4, rel=1e-5)
 
 
-def test_sum_and_per_character_predictions_follow_their_definitions(prepared: Prepared) -> None:
-    # With equal logits an option's log-likelihood is -tokens x log(600): the sum prefers few tokens.
-    found = option_log_likelihoods(prepared.encoded, constant_logits(lambda zeros: zeros), 8)
-    _, items = score_of(prepared, found)
-    texts = {item.id: item.options for item in prepared.questions.items}
-    tokens = {question.id: [len(row) - question.given for row in question.rows] for question in prepared.encoded}
-    for item in items:
-        assert item.log_likelihoods is not None
-        per_character = [-count / len(text) for count, text in zip(tokens[item.id], texts[item.id], strict=True)]
-        assert item.prediction == tokens[item.id].index(min(tokens[item.id]))
-        assert item.prediction_norm == per_character.index(max(per_character))
-        assert item.characters == tuple(map(len, texts[item.id]))
-    assert any(item.prediction != item.prediction_norm for item in items)
-
-
-def test_a_diverged_model_answers_nothing(prepared: Prepared, tmp_path: Path) -> None:
-    found = option_log_likelihoods(prepared.encoded, constant_logits(lambda zeros: zeros * float("nan")), 8)
-    score, items = score_of(prepared, found)
-    assert (score.acc, score.scored, sum(score.predicted)) == (0.0, 0, 0)
-    assert score.unscorable[0]["reason"] == "the model's log-likelihoods are not finite"
-    write_results(str(tmp_path), "nan", {"medqa": score}, items, {})  # and the files are still JSON
-
-
-def test_a_question_that_no_rank_scored_is_an_error(prepared: Prepared) -> None:
-    with pytest.raises(ValueError, match="scored by no rank"):
-        score_of(prepared, {})
-
-
-def test_a_tokenizer_of_another_model_is_named(prepared: Prepared) -> None:
+def test_a_tokenizer_of_another_model_is_named(prepared: dict[str, Prepared]) -> None:
     with pytest.raises(UserError, match="but the model knows 300 ids"):
-        option_log_likelihoods(prepared.encoded, from_transformers(small_gpt2(300)), 8)
+        log_likelihoods(prepared["medqa"].encoded, scorer_of(ours(small_gpt2(300, LONGEST))), 8)
 
 
-def test_truncation_stored_in_a_tokenizer_does_not_cut_questions(tokenizer_folder: Path, tmp_path: Path) -> None:
-    tokenizer = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
-    tokenizer.enable_truncation(4)
-    tokenizer.enable_padding(length=64)
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    text = "A sentence that has more than four tokens."
-    whole = load_tokenizer(str(tokenizer_folder)).encode(text).ids
-    assert load_tokenizer(str(tmp_path)).encode(text).ids == whole
+def test_a_diverged_model_spoils_no_other_question_of_its_batch(model: GPT2LMHeadModel) -> None:
+    """Padding sees something, so that no row is a softmax over nothing."""
+    encoded = (Encoded("long", tuple(range(100)), ((1, 2), (3,))), Encoded("short", (5,), ((1,), (2,))))
+    found = log_likelihoods(encoded, scorer_of(ours(model)), 2)
+    assert all(torch.tensor(values).isfinite().all() for values in found.values())
 
 
-def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"tokenizer\.json: no such file; a tokenizer folder holds"):
-        load_tokenizer(str(tmp_path))
-    (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(UserError, match="not a tokenizer"):
-        load_tokenizer(str(tmp_path))
-
-
-def test_the_prompt_hash_changes_with_whatever_changes_the_tokens(tokenizer_folder: Path) -> None:
-    tokenizer, other = (load_tokenizer(str(tokenizer_folder)) for _ in range(2))
-    assert prompt_hash(MEDQA, tokenizer, False) == prompt_hash(MEDQA, other, False)
-    other.add_tokens(["hepatomegaly"])
-    changed: list[Any] = [
-        (MEDQA, tokenizer, False),
-        (MEDMCQA, tokenizer, False),
-        (replace(MEDQA, version=2), tokenizer, False),
-        (replace(MEDQA, template="{question}"), tokenizer, False),
-        (replace(MEDQA, separator="\n"), tokenizer, False),
-        (MEDQA, tokenizer, True),
-        (MEDQA, other, False),
-    ]
-    assert len({prompt_hash(*arguments) for arguments in changed}) == len(changed)
-
-
-def test_result_files_hold_the_score_and_one_line_a_question(
-    prepared: Prepared, model: GPT2LMHeadModel, tmp_path: Path
+def test_cut_questions_are_scored_with_the_shots_that_they_have(
+    prepared: dict[str, Prepared], encoder: FastEncoder, model: GPT2LMHeadModel
 ) -> None:
-    found = option_log_likelihoods(prepared.encoded, from_transformers(model), 8)
-    score, items = score_of(prepared, found)
-    write_results(str(tmp_path), "ep0-ba5", {"medqa": score}, items, {"batch": 5})
-    record = json.loads((tmp_path / "ep0-ba5.json").read_text())
-    lines = [json.loads(line) for line in (tmp_path / "ep0-ba5.items.jsonl").read_text().splitlines()]
-    assert (record["batch"], record["scores"]["medqa"]["n"], len(lines)) == (5, 40, 40)
-    assert {"acc", "acc_norm", "n", "majority", "ci95"} <= record["scores"]["medqa"].keys()
-    assert sum(line["prediction"] == line["gold"] for line in lines) / 40 == record["scores"]["medqa"]["acc"]
-    assert sum(record["scores"]["medqa"]["gold"]) == sum(record["scores"]["medqa"]["predicted"]) == 40
-    assert tuple(lines[0]["log_likelihoods"]) == found[lines[0]["id"]]
-    assert {line["prompt_hash"] for line in lines} == {record["scores"]["medqa"]["prompt_hash"]}
+    one = next(question for question in prepared["medqa_shots"].encoded if question.cut == Cut(shots=1))
+    questions = prepared["medqa_shots"].questions
+    item = next(item for item in questions.items if item.id == one.id)
+    text = prompt(questions.protocol.form, item, questions.shots[:2])
+    assert encoder.tokenizer.decode(list(one.given), skip_special_tokens=False) == text

@@ -1,162 +1,204 @@
+"""The tasks on the real and the generated files: questions, prompts, ids, examples."""
+
+import csv
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
+from official_rows import load, medmcqa_file, medmcqa_row, medqa_file, medqa_row, pubmedqa_files, pubmedqa_row
 
 from base.errors import UserError
-from eval.task import Questions, load_questions
-from eval.tasks import TASKS
-from eval.tasks.medmcqa import MEDMCQA
-from eval.tasks.medqa import MEDQA
+from data_prep.select.benchmarks_text import read_questions
+from eval.official_files import load_questions
+from eval.prompts import prompt
+from eval.tasks import GROUPS, TASKS, protocols
+
+REAL = {  # golds by position, as counted in the files
+    "medqa": (180, 147, 174, 135),
+    "medqa_5options_dev": (256, 279, 245, 278, 214),
+    "medmcqa": (896, 737, 620, 547),
+    "pubmedqa": (276, 169, 55),
+    "pubmedqa_reasoning_free": (276, 169, 55),
+    "pubmedqa_question_only": (276, 169, 55),
+    "bioasq_dev": (62, 13),
+    "bioasq_golden": (253, 139),
+    "mmlu_anatomy": (25, 34, 45, 31),
+    "mmlu_clinical_knowledge": (57, 71, 58, 79),
+    "mmlu_college_biology": (37, 32, 37, 38),
+    "mmlu_medical_genetics": (30, 26, 20, 24),
+    "mmlu_nutrition": (69, 70, 77, 90),
+    "mmlu_high_school_biology": (55, 79, 78, 98),
+}
+WHOLE = [name for name in REAL if name not in ("medqa", "medmcqa")]
 
 
-def medqa_row(number: int = 0, **changes: Any) -> dict[str, Any]:
-    options = {"A": "one", "B": "two", "C": "three", "D": "four"}
-    row = {"question": f"Which word comes at place {number}?", "options": options, "answer_idx": "B", "answer": "two"}
-    return {**row, **changes}
+@pytest.mark.parametrize("name", REAL)
+def test_every_row_of_the_real_files_is_a_question(real_data: Path, name: str) -> None:
+    questions = load(name, real_data / "qa")
+    assert (questions.n, questions.refused) == (sum(REAL[name]), ())
+    assert tuple(sum(item.gold == place for item in questions.items) for place in range(len(REAL[name]))) == REAL[name]
+    assert len({item.id for item in questions.items}) == questions.n
 
 
-def medmcqa_row(number: int = 0, **changes: Any) -> dict[str, Any]:
-    row = {"question": f"Which word comes at place {number}?", "cop": 4, "id": f"q{number}", "subject_name": "Words"}
-    return {**row, "opa": "one", "opb": "two", "opc": "three", "opd": "four", **changes}
-
-
-def written(folder: Path, name: str, rows: list[Any]) -> str:
-    file = folder / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
-    return str(folder)
-
-
-def medqa_file(folder: Path, rows: list[Any]) -> str:
-    return written(folder, "medqa/US/4_options/phrases_no_exclude_test.jsonl", rows)
-
-
-def medmcqa_file(folder: Path, rows: list[Any]) -> str:
-    return written(folder, "medmcqa/dev.json", rows)
-
-
-def reasons(questions: Questions) -> dict[str, str]:
-    return {refused.id: refused.reason for refused in questions.refused}
-
-
-@pytest.mark.parametrize(("name", "rows", "gold"), [("medqa", 636, "ABCD"), ("medmcqa", 2800, [896, 737, 620, 547])])
-def test_every_row_of_the_real_files_is_a_question(real_data: Path, name: str, rows: int, gold: Any) -> None:
-    questions = load_questions(TASKS[name], str(real_data / "qa"))
-    assert (len(questions.items), questions.refused) == (rows, ())
-    assert len({item.id for item in questions.items}) == rows
-    lines = (real_data / "qa" / questions.file).read_text().split("\n")
-    for item, line in zip(questions.items[:50], lines, strict=False):
-        row = json.loads(line)
-        right = row["options"][row["answer_idx"]] if name == "medqa" else row["op" + "abcd"[row["cop"] - 1]]
-        assert (item.question, item.options[item.gold]) == (row["question"], right)
-    if name == "medmcqa":
-        assert [sum(item.gold == position for item in questions.items) for position in range(4)] == gold
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_official_files_are_known_by_their_hashes(real_data: Path, name: str) -> None:
+    assert "by SHA-256 the official" in load(name, real_data / "qa").describe()
 
 
 def test_a_part_of_the_official_file_is_used_and_said(real_data: Path) -> None:
-    said = load_questions(MEDQA, str(real_data / "qa"), limit=64).describe()
+    said = load("medqa", real_data / "qa", limit=64).describe()
     assert "64 of 636 rows" in said
     assert "the official test has 1,273" in said
 
 
-def test_the_whole_file_is_preferred_to_a_part(tmp_path: Path) -> None:
-    data = medmcqa_file(tmp_path, [medmcqa_row(1)])
-    written(tmp_path, "medmcqa/dev.first2.json", [medmcqa_row(1), medmcqa_row(2)])
-    assert load_questions(MEDMCQA, data).file == "medmcqa/dev.json"
+def test_the_official_test_of_pubmedqa_is_the_list_and_the_rest_are_examples(real_data: Path) -> None:
+    questions = load("pubmedqa_cloze_450shot", real_data / "qa")
+    truth = json.loads((real_data / "qa/pubmedqa/data/test_ground_truth.json").read_text())
+    assert [item.id for item in questions.items] == list(truth)
+    assert all(item.pmids == (int(item.id),) for item in questions.items)
+    assert not {shot.id for shot in questions.shots} & truth.keys()
 
 
-def test_bad_rows_are_named_and_stay_in_the_denominator(tmp_path: Path) -> None:
-    five = {"A": "one", "B": "two", "C": "three", "D": "four", "E": "five"}
-    rows = [
-        medqa_row(1),
-        medqa_row(2, options=five),
-        medqa_row(3, options={**medqa_row()["options"], "C": " "}),
-        medqa_row(4, options={**medqa_row()["options"], "C": float("nan")}),
-        medqa_row(5, answer_idx="E"),
-        medqa_row(6, answer="three"),
-        medqa_row(1),
-        "{not json",
-        "[]",
-        medqa_row(7, question=""),
-        medqa_row(8, options=["A. one", "B. two"]),
-        medqa_row(9, question="\ud800"),
-    ]
-    questions = load_questions(MEDQA, medqa_file(tmp_path, rows))
-    assert (questions.n, len(questions.items), questions.rows_in_file) == (12, 1, 12)
-    found = reasons(questions)
-    assert "has 5 options" in found["line 2"]
-    assert "C is empty" in found["line 3"]
-    assert "C is not text but nan" in found["line 4"]
-    assert "answer_idx is 'E'" in found["line 5"]
-    assert "another version" in found["line 6"]
-    assert f"{questions.items[0].id} (line 7)" in found
-    assert "not JSON" in found["line 8"]
-    assert "not a JSON object but a list" in found["line 9"]
-    assert "question is empty" in found["line 10"]
-    assert "not an object" in found["line 11"]
-    assert "surrogate" in found["line 12"]
-    assert "11 rows refused: " in questions.describe()
+def test_files_of_which_one_has_other_bytes_are_no_known_release(real_data: Path, tmp_path: Path) -> None:
+    folder = real_data / "qa/pubmedqa/data"
+    pubmedqa_files(tmp_path, (folder / "ori_pqal.json").read_text(), (folder / "test_ground_truth.json").read_text())
+    assert "by SHA-256" in load("pubmedqa", tmp_path).describe()
+    pubmedqa_files(
+        tmp_path, (folder / "ori_pqal.json").read_text() + "\n", (folder / "test_ground_truth.json").read_text()
+    )
+    assert "as many rows as the official test, whose bytes are others" in load("pubmedqa", tmp_path).describe()
 
 
-def test_bad_rows_of_medmcqa_are_named(tmp_path: Path) -> None:
-    rows = [
-        medmcqa_row(1),
-        medmcqa_row(2, cop=0),
-        medmcqa_row(3, cop=5),
-        medmcqa_row(4, cop="2"),
-        medmcqa_row(5, opd=None),
-        medmcqa_row(1, question="The same id?"),
-        medmcqa_row(6, ope="five"),
-    ]
-    found = reasons(load_questions(MEDMCQA, medmcqa_file(tmp_path, rows)))
-    assert "cop is 0" in found["q2 (line 2)"]
-    assert "cop is 5" in found["q3 (line 3)"]
-    assert "cop is '2'" in found["q4 (line 4)"]
-    assert "opd is not text but None" in found["q5 (line 5)"]
-    assert "has the id of line 1" in found["q1 (line 6)"]
-    assert "five options" in found["q6 (line 7)"]
+def test_joined_snippets_are_cut_into_sentences_that_join_to_the_same_text(real_data: Path) -> None:
+    questions = load("bioasq_dev", real_data / "qa")
+    lines = (real_data / "qa/bioasq/blurb/dev.tsv").read_text().splitlines()
+    for item, line in zip(questions.items, lines, strict=True):
+        text = prompt(questions.protocol.form, item)
+        assert text == f"Abstract: {line.split(chr(9))[2]}\nQuestion: {line.split(chr(9))[1]}\nAnswer:"
+    assert sum(len(item.passages) for item in questions.items) > 10 * len(questions.items)
 
 
-def test_a_file_that_counts_golds_from_zero_is_refused_whole(tmp_path: Path) -> None:
-    rows = [medmcqa_row(number, cop=number % 4) for number in range(8)]
-    with pytest.raises(UserError, match=r"dev\.json: cop is 0 in 2 of 8 rows and 4 in none, so it counts from 0"):
-        load_questions(MEDMCQA, medmcqa_file(tmp_path, rows))
+def test_letter_prompts_of_real_mmlu_questions_are_the_rows_as_published(real_data: Path) -> None:
+    (protocol,) = protocols(["mmlu_nutrition_letter_5shot"])
+    questions = load_questions(protocol, str(real_data / "qa"))
+
+    def rows(split: str) -> list[list[str]]:
+        with open(real_data / f"qa/mmlu/data/{split}/nutrition_{split}.csv", newline="", encoding="utf-8") as file:
+            return list(csv.reader(file))
+
+    def asked(row: list[str]) -> str:
+        a, b, c, d = row[1:5]
+        return f"{row[0].strip()}\nA. {a}\nB. {b}\nC. {c}\nD. {d}\nAnswer:"
+
+    before = "The following are multiple choice questions (with answers) about nutrition.\n\n"
+    before += "".join(f"{asked(row)} {row[5]}\n\n" for row in rows("dev"))
+    prompts = [prompt(protocol.form, item, questions.shots) for item in questions.items]
+    assert prompts == [before + asked(row) for row in rows("test")]
 
 
-def test_a_file_in_which_every_row_is_bad_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"phrases.*: holds no question for medqa: 2 rows refused: line 1: .*jind11"):
-        load_questions(MEDQA, medqa_file(tmp_path, [medqa_row(answer_idx=1), medqa_row(answer_idx="")]))
-    with pytest.raises(UserError, match="holds no row"):
-        load_questions(MEDQA, medqa_file(tmp_path, []))
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("medqa_letter", "Question: Why\nA. one\nB. two\nC. three\nD. four\nAnswer:"),
+        ("medmcqa_letter", "Question: Why\nChoices:\nA. one\nB. two\nC. three\nD. four\nAnswer:"),
+        ("medmcqa", "Question: Why\nAnswer:"),
+    ],
+)
+def test_exam_prompts_keep_every_space(tmp_path: Path, name: str, expected: str) -> None:
+    medqa_file(tmp_path, [medqa_row(question=" Why  ", options={"A": "one ", "B": "two", "C": "three", "D": "four"})])
+    medmcqa_file(tmp_path, [medmcqa_row(question=" Why  ", opa="one ")])
+    (protocol,) = protocols([name])
+    (item,) = load_questions(protocol, str(tmp_path)).items
+    assert prompt(protocol.form, item) == expected.replace("Why", " Why  ").replace("one", "one ")
 
 
-def test_a_missing_file_is_named_with_its_origin(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"phrases_no_exclude_test\*\.jsonl.*https://github\.com/jind11/MedQA"):
-        load_questions(MEDQA, str(tmp_path))
-    with pytest.raises(UserError, match="no such folder"):
-        load_questions(MEDQA, str(tmp_path / "nowhere"))
+def test_pubmedqa_is_asked_with_its_abstract_its_conclusion_or_nothing(tmp_path: Path) -> None:
+    pubmedqa_files(tmp_path, {"11": pubmedqa_row()}, {"11": "yes"})
+    asked = {}
+    for name in ("pubmedqa", "pubmedqa_reasoning_free", "pubmedqa_question_only"):
+        (protocol,) = protocols([name])
+        (item,) = load_questions(protocol, str(tmp_path)).items
+        asked[name] = prompt(protocol.form, item)
+    assert asked == {
+        "pubmedqa": "Abstract: It was wet.\nClouds came.\nQuestion: Does it rain?\nAnswer:",
+        "pubmedqa_reasoning_free": "Abstract: It rains.\nQuestion: Does it rain?\nAnswer:",
+        "pubmedqa_question_only": "Question: Does it rain?\nAnswer:",
+    }
 
 
-def test_a_line_separator_inside_a_question_does_not_divide_the_row(tmp_path: Path) -> None:
-    row = json.dumps(medqa_row(question="First\u2028second\u0085third"), ensure_ascii=False)
-    assert load_questions(MEDQA, medqa_file(tmp_path, [row])).items[0].question == "First\u2028second\u0085third"
+@pytest.mark.parametrize("where", ["real", "generated"])
+def test_ids_are_those_by_which_data_preparation_names_contaminated_items(
+    request: pytest.FixtureRequest, where: str
+) -> None:
+    folder = request.getfixturevalue("real_data") / "qa" if where == "real" else request.getfixturevalue("sample_data")
+    known: dict[str, dict[str, list[int]]] = {}
+    for item in read_questions(folder).items:
+        known.setdefault(item.benchmark, {})[item.id] = item.pmids
+    for name in REAL if where == "real" else TASKS:
+        for one in load(name, folder).items:
+            pmids = known[name.split("_")[0]][one.id]
+            assert list(one.pmids) == pmids
 
 
 def test_a_limit_keeps_the_same_questions_whatever_the_order_and_nests(sample_data: Path, tmp_path: Path) -> None:
     rows = (sample_data / "medmcqa" / "dev.generated.json").read_text().splitlines()
     turned = medmcqa_file(tmp_path, rows[::-1])
-    ids = [{item.id for item in load_questions(MEDMCQA, str(sample_data), limit).items} for limit in (8, 16)]
-    assert {item.id for item in load_questions(MEDMCQA, turned, 16).items} == ids[1]
+    ids = [{item.id for item in load("medmcqa", sample_data, limit).items} for limit in (8, 16)]
+    assert {item.id for item in load("medmcqa", turned, 16).items} == ids[1]
     assert (len(ids[0]), len(ids[1])) == (8, 16)
     assert ids[0] < ids[1]
     with pytest.raises(UserError, match="at least 1"):
-        load_questions(MEDMCQA, turned, 0)
+        load("medmcqa", turned, 0)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_is_asked_in_both_forms_with_and_without_shots(sample_data: Path, name: str) -> None:
+    for form in ("cloze", "letter"):
+        questions = load(f"{name}_{form}_2shot", sample_data)
+        assert len(questions.shots) == 2
+        item = questions.items[0]
+        text = prompt(questions.protocol.form, item, questions.shots)
+        assert text.count("Answer:") == 3 and text.endswith("\nAnswer:") and item.question in text
+        assert (f"\nA. {item.options[0]}\nB. " in text) == (form == "letter")
+
+
+def test_shots_of_mmlu_are_the_first_of_dev_in_order_and_never_more_than_there_are(sample_data: Path) -> None:
+    shots = load("mmlu_virology_letter_5shot", sample_data).shots
+    assert [shot.id for shot in shots] == [f"virology_dev.generated:{row}" for row in range(1, 6)]
+    with pytest.raises(UserError, match="there are 5 examples for 6 shots"):
+        load("mmlu_virology_letter_6shot", sample_data)
+
+
+def test_groups_stand_for_their_tasks_and_a_wrong_name_for_its_nearest() -> None:
+    assert [one.name for one in protocols(["mmlu_medical_letter_5shot"])] == [
+        f"{name}_letter_5shot" for name in GROUPS["mmlu_medical"]
+    ]
+    assert Counter(len(names) for names in GROUPS.values()) == {9: 1, 6: 1}
+    with pytest.raises(UserError, match="no task medqa_5option; did you mean medqa_5options"):
+        protocols(["medqa_5option"])
+
+
+def test_the_documentation_lists_every_task_with_its_rows_and_files() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    lines = {line.split("|")[1].strip(" `"): line for line in text.splitlines() if line.startswith("| `")}
+    for name, task in TASKS.items():
+        release = task.scored.releases[0]
+        if name.startswith("mmlu_"):
+            assert f"{name.removeprefix('mmlu_').replace('_', ' ').replace('us h', 'US h')} {release.rows}" in " ".join(
+                text.split()
+            )
+            continue
+        if not task.scored.every:
+            assert f"| {release.rows:,} |" in lines[name]
+        file = task.scored.patterns[0] if task.scored.every else task.scored.patterns[0].replace("*", "")
+        assert file.rpartition("/")[2] in lines[name] or "| the same |" in lines[name]
+    assert set(lines) == {name for name in TASKS if not name.startswith("mmlu_")} | {"mmlu_SUBJECT"}
 
 
 def test_tasks_and_statistics_need_no_torch() -> None:
-    code = "import sys, eval.tasks, eval.statistics; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    modules = "eval.tasks, eval.get, eval.statistics"
+    code = f"import sys, {modules}; sys.exit(bool({{'torch', 'numpy', 'pyarrow'}} & {{*sys.modules}}))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

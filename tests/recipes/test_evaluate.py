@@ -17,8 +17,9 @@ from base.configuration import load_configuration
 from base.errors import UserError
 from eval.sample_questions import write_sample_questions
 from model.export import export_huggingface
-from recipes.evaluate_model import _transformers, evaluate
+from recipes.evaluate_model import evaluate
 from recipes.evaluation import Evaluation, find_inputs
+from recipes.subject import _transformers
 
 ROOT = Path(__file__).parents[2]
 LENGTH, LIMIT = 128, 8
@@ -53,22 +54,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def trained(folder: Path) -> Path:
-    """The folder after a real, tiny training that has scored its last checkpoint."""
+def train(folder: Path, name: str, *settings: str) -> None:
+    """A real, tiny training that has scored its last checkpoint."""
     done = launch(
-        "train.py", "yamls/quickstart.yaml", "run_name=tiny", f"max_seq_len={LENGTH}", "model.d_model=32",
+        "train.py", "yamls/quickstart.yaml", f"run_name={name}", f"max_seq_len={LENGTH}", "model.d_model=32",
         "model.initializer_range=0.2", "max_duration=3ba", "scheduler.t_warmup=1ba", f"variables.folder={folder}",
         f"variables.qa={folder}/qa", f"tokenizer.name={folder}/tokenizer", f"train_loader.dataset.remote={folder}/mds",
-        f"save_folder={folder}/runs/tiny", "save_interval=3ba", "eval_loader=null",
-        f"callbacks.score_checkpoints.limit={LIMIT}",
+        f"save_folder={folder}/runs/{name}", "save_interval=3ba", "eval_loader=null",
+        f"callbacks.score_checkpoints.limit={LIMIT}", *settings,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Path:
+    """The folder after such a training, in fp32."""
+    train(folder, "tiny")
     return folder
 
 
-def arguments(model: Path, folder: Path, out: Path) -> list[str]:
-    settings = {"model": model, "data": folder / "qa", "limit": LIMIT, "device_eval_batch_size": 8, "out": out}
+def arguments(model: Path, folder: Path, out: Path, **more: str) -> list[str]:
+    settings = {"model": model, "data": folder / "qa", "limit": LIMIT, "device_eval_batch_size": 8, "out": out, **more}
     return [YAML, "name=it", *(f"{key}={value}" for key, value in settings.items())]
 
 
@@ -78,11 +84,13 @@ def results(out: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return json.loads((out / "it.json").read_text()), items
 
 
-def evaluated(model: Path, folder: Path, out: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def evaluated(model: Path, folder: Path, out: Path, **more: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The results of an evaluation in this process."""
-    yaml, *overrides = arguments(model, folder, out)
+    yaml, *overrides = arguments(model, folder, out, **more)
     config = load_configuration(str(ROOT / yaml), overrides, Evaluation)
-    evaluate(config, find_inputs(config))
+    found, questions = find_inputs(config)
+    assert found is not None
+    evaluate(config, found, questions)
     return results(out)
 
 
@@ -97,14 +105,19 @@ def likelihoods(items: list[dict[str, Any]]) -> torch.Tensor:
 
 
 @pytest.mark.slow
-def test_a_checkpoint_gets_the_scores_that_it_got_while_it_trained(trained: Path, checkpoint: Any) -> None:
+def test_a_checkpoint_gets_the_scores_that_it_got_while_it_trained(
+    trained: Path, checkpoint: Any, tmp_path: Path
+) -> None:
     record, items = checkpoint
     in_run = json.loads((trained / "tiny" / "results" / "ep0-ba3.json").read_text())
     assert record["scores"] == in_run["scores"]
     assert (record["batch"], record["tokens"]) == (in_run["batch"], in_run["tokens"])
     assert record["model"].endswith("ep0-ba3")  # the newest of the folder
     lines = (trained / "tiny" / "results" / "ep0-ba3.items.jsonl").read_text().splitlines()
-    torch.testing.assert_close(likelihoods(items), likelihoods([json.loads(line) for line in lines]))
+    assert items == [json.loads(line) for line in lines]  # bit for bit
+    _, in_half = evaluated(trained / "runs" / "tiny", trained, tmp_path, precision="amp_bf16")
+    assert in_half != items
+    torch.testing.assert_close(likelihoods(in_half), likelihoods(items), rtol=0.02, atol=0.5)
 
 
 @pytest.mark.slow
@@ -143,8 +156,11 @@ def test_all_faults_are_told_at_once_without_torch(folder: Path, tmp_path: Path)
     assert helped.returncode == 0 and "key=value" in helped.stdout
     done = launch("evaluate.py", YAML, "limt=4", "tasks=[medqa, medcqa]", **hidden)
     assert done.returncode == 2
-    for fault in ("3 faults", "did you mean limit?", "tasks.1", "model=CHECKPOINT_OR_FOLDER"):
+    for fault in ("3 faults", "model=CHECKPOINT_OR_FOLDER", "did you mean limit?", "no task medcqa; did you mean med"):
         assert fault in done.stderr
+    for neither_or_both in ([], ["model=a", "watch=b"]):
+        done = launch("evaluate.py", YAML, *neither_or_both, **hidden)
+        assert done.returncode == 2 and "or watch=FOLDER_OF_CHECKPOINTS" in done.stderr
     done = launch("evaluate.py", YAML, "model=/nowhere", "data=/nowhere", "tokenizer=/nowhere", "out=/proc/x", **hidden)
     assert done.returncode == 2
     for fault in ("5 faults", "model: /nowhere", "data: /nowhere", "tokenizer: /nowhere", "out: /proc/x"):
