@@ -75,15 +75,17 @@ def measure(arguments: list[str]) -> dict[str, Any]:
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:
-    """Of all protocols of a model, both ways."""
-    ways = [
-        of_protocol[way]
-        for of_protocol in found.values()
+    """Of all protocols of a model, both ways; those of which lm-eval can score no question as it is meant are named."""
+    ways = {
+        f"{protocol}, {way}": of_protocol[way]
+        for protocol, of_protocol in found.items()
         for way in ("our_prompts", "own_template")
         if way in of_protocol
-    ]
+    }
+    compared = [way for way in ways.values() if way["n"]]
     return {
-        "questions": sum(way["n"] for way in ways),
-        "largest_difference": max(way["largest_difference"] or 0 for way in ways),
-        "met": all(way["met"] for way in ways),
+        "questions": sum(way["n"] for way in compared),
+        "largest_difference": max((way["largest_difference"] for way in compared), default=None),
+        "nothing_compared": [name for name, way in ways.items() if not way["n"]],
+        "met": bool(compared) and all(way["met"] for way in compared),
     }

@@ -10,7 +10,6 @@ from typing import Any
 import psutil
 
 from base.progress import say
-from benchmarks.referee.agreement import all_protocols
 from benchmarks.referee.handover import our_prompts
 from benchmarks.referee.models import Ours, open_ours, write_random
 from benchmarks.referee.process import Referee
@@ -18,9 +17,12 @@ from eval.official_files import Questions, load_questions
 from eval.prompts import Cut, prepare
 from eval.results import score_of
 from eval.scoring import log_likelihoods
+from eval.tasks import protocols
 
 BARS = {"medqa_cloze": 5.0, "mmlu_letter_5shot": 4.0}
+SUBJECTS = ("anatomy", "medical_genetics")  # whole: what five shots cost us depends on how many questions share them
 BATCHES = (1, 8, 16, 32)  # rows there, questions here
+TRIED_ON = 24  # questions of each task
 ROUNDS = 3
 Figures = dict[str, Any]
 
@@ -30,33 +32,31 @@ class Shape:
     """With GPT-2's vocabulary one is 7.4M parameters, most of them the vocabulary's, one 124M, GPT-2's own shape.
 
     Attributes:
-        medqa, mmlu: questions, of MedQA and of each subject.
+        medqa: how many of MedQA's questions are asked.
     """
 
     layers: int
     width: int
     heads: int
     medqa: int
-    mmlu: int
 
 
-SHAPES = {"vocabulary dominates": Shape(4, 128, 4, 128, 40), "body dominates": Shape(12, 768, 12, 12, 8)}
+SHAPES = {"vocabulary dominates": Shape(4, 128, 4, 128), "body dominates": Shape(12, 768, 12, 24)}
 
 
 def speed(python: Path, like: Ours, data: str, limit: int | None, folder: Path) -> Figures:
     """By shape and task: ``cpu_seconds_a_question`` of both (median of the rounds), ``ratio``, and its bar."""
     figures: Figures = {"attention": "sdpa", "rounds": ROUNDS, "bars": BARS}
-    protocols, _ = all_protocols(data)
+    mmlu = protocols([f"mmlu_{subject}_letter_5shot" for subject in SUBJECTS])
     for name, shape in SHAPES.items():
         ours = open_ours(write_random(shape.layers, shape.width, shape.heads, like, folder / name.split()[0]))
         tasks = {
-            "medqa_cloze": [one for one in protocols if one.task.name == "medqa" and one.form_name == "cloze"],
-            "mmlu_letter_5shot": [one for one in protocols if one.task.name.startswith("mmlu_") and one.shots == 5],
+            "medqa_cloze": (protocols(["medqa_cloze"]), limit or shape.medqa),
+            "mmlu_letter_5shot": (mmlu, limit),
         }
         figures[name] = {"shape": ours.shape}
         with Referee(python, ours.folder, ours.attention, folder) as referee:
-            for task, asked in tasks.items():
-                some = limit or (shape.medqa if task == "medqa_cloze" else shape.mmlu)
+            for task, (asked, some) in tasks.items():
                 questions = [_whole(load_questions(protocol, data, some), ours) for protocol in asked]
                 figures[name][task] = _compare(ours, referee, questions, folder)
                 ratio = figures[name][task]["ratio"]
@@ -81,11 +81,10 @@ def _compare(ours: Ours, referee: Referee, questions: Sequence[Questions], folde
     def there(size: int, documents: int | None = None) -> float:
         return referee.order(tasks, size, documents=documents)["cpu_seconds"]
 
-    few = max(1, len(prepared[0].encoded) // 4)
     tried: dict[str, dict[int, float]] = {}
     for side, run in {"ours": here, "lm_eval": there}.items():
         run(1, 1)  # what a process does once
-        tried[side] = {size: run(size, few) for size in sizes}
+        tried[side] = {size: run(size, TRIED_ON) for size in sizes}
     best = {side: min(seconds, key=lambda size: seconds[size]) for side, seconds in tried.items()}
     rounds: dict[str, list[float]] = {"ours": [], "lm_eval": []}
     for turn in range(ROUNDS):
