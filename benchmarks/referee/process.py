@@ -41,7 +41,7 @@ def environment(given: str | None) -> Path:
     folder = cache / "biomedlm-recipe" / f"lm-eval-{wanted}"
     python, whole = folder / "bin" / "python", folder / "whole"
     if not whole.exists():
-        say(f"making lm-eval's environment in {folder}: about 3.3 GB to download, 6.1 GB on disk, 3 minutes")
+        say(f"making lm-eval's environment in {folder}: 6.1 GB on disk, which takes minutes")
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], stdout=sys.stderr, check=True)
         pip: list[Path | str] = [
             python,

@@ -10,7 +10,8 @@ Questions that lm-eval would cut from the left, or on which it fails, are left o
 speed, with random weights and the vocabulary of the first model: CPU seconds a question of the whole process, on one
 thread, from texts to scores, both sides in turns, each with the best batch of those tried on a part of the questions
 (questions in a batch here, options there). Both read the same prompts and so the same tokens. Reading files, importing
-and loading count on neither side.
+and loading count on neither side. malloc is as it is; where the environment has it keep what it has (MALLOC_…, as in
+recipes/quickstart.py), it does so on both sides.
 
 fp32 on the CPU. lm-eval's attention is SDPA, but eager for models that scale attention by layer, which transformers
 4.53 does nowhere else. --model takes Hugging Face GPT-2 folders. One that this repository has trained on real abstracts

@@ -1,5 +1,6 @@
 """CPU seconds a question, from texts to scores: ours and lm-eval's in turns, for two shapes and two tasks."""
 
+import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -46,7 +47,8 @@ SHAPES = {"vocabulary dominates": Shape(4, 128, 4, 128), "body dominates": Shape
 
 def speed(python: Path, like: Ours, data: str, limit: int | None, folder: Path) -> Figures:
     """By shape and task: ``cpu_seconds_a_question`` of both (median of the rounds), ``ratio``, and its bar."""
-    figures: Figures = {"attention": "sdpa", "rounds": ROUNDS, "bars": BARS}
+    keeps = "MALLOC_MMAP_THRESHOLD_" in os.environ
+    figures: Figures = {"attention": "sdpa", "rounds": ROUNDS, "malloc_keeps_memory": keeps, "bars": BARS}
     mmlu = protocols([f"mmlu_{subject}_letter_5shot" for subject in SUBJECTS])
     for name, shape in SHAPES.items():
         ours = open_ours(write_random(shape.layers, shape.width, shape.heads, like, folder / name.split()[0]))
