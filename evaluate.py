@@ -18,15 +18,15 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
 
     config = load_configuration(arguments.yaml, arguments.overrides, Evaluation)
-    model, questions = find_inputs(config)
+    model, asked = find_inputs(config)
     if model is None:
         from recipes.watch import watch  # imports torch and Composer: 10 seconds
 
-        watch(config, questions)
+        watch(config, asked)
     else:
         from recipes.evaluate_model import evaluate
 
-        evaluate(config, model, questions)
+        evaluate(config, model, asked)
 
 
 if __name__ == "__main__":

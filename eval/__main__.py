@@ -11,6 +11,7 @@ from base.errors import run_command
 COMMANDS = {  # name: (module, what it does); its main() is given the arguments after the name
     "get": ("eval.get", "fetch the official files of tasks, or say from where they are got"),
     "compare": ("eval.compare", "set two models' results on the same questions beside each other"),
+    "report": ("eval.report", "write a page on the results of a folder: scores over tokens, tables, examples"),
 }
 
 

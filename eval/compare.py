@@ -12,6 +12,7 @@ from typing import Any
 
 from base import storage
 from base.errors import UserError
+from eval.compare_texts import compare_texts, lines_of
 from eval.paired import (
     benjamini_hochberg,
     mcnemar_exact,
@@ -92,14 +93,17 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--task", nargs="+", action="extend", metavar="T", help="these alone, as named in the results")
     parser.add_argument("--metric", choices=METRICS, help="another accuracy than each task's primary one")
     parser.add_argument("--despite-prompts", action="store_true", help="although the models were asked differently")
+    parser.add_argument("--despite-tokenizers", action="store_true", help="although their tokenizers are not the same")
     parser.add_argument("--json", metavar="OUT", help="write the numbers there too; local or s3://")
     asked = parser.parse_args(arguments)
     a, b = read_results(asked.a), read_results(asked.b)
-    found = compare(a, b, asked.task, asked.metric, asked.despite_prompts)
+    found = compare(a, b, asked.task, asked.metric, asked.despite_prompts, asked.despite_tokenizers)
+    texts = compare_texts(asked.a, asked.b)
     if asked.json is not None:
-        record = {"a": a.place, "b": b.place, "comparisons": [asdict(one) for one in found]}
+        record: dict[str, Any] = {"a": a.place, "b": b.place, "comparisons": [asdict(one) for one in found]}
+        record["texts"] = {name: asdict(one) for name, one in texts.items()}
         storage.write_bytes(asked.json, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
-    print(text_of(a, b, found))
+    print("\n".join([text_of(a, b, found), *lines_of(texts)]))
 
 
 def read_results(place: str) -> Results:
@@ -147,6 +151,7 @@ def compare(
     tasks: Sequence[str] | None = None,
     metric: str | None = None,
     despite_prompts: bool = False,
+    despite_tokenizers: bool = False,
 ) -> list[Comparison]:
     """Compare what both were scored on.
 
@@ -154,6 +159,7 @@ def compare(
         tasks: protocols, as the results name them; None: all that both have.
         metric: the accuracy to compare; None: each protocol's primary one.
         despite_prompts: compare although the models were asked differently.
+        despite_tokenizers: compare although the same questions were other tokens to them.
 
     Raises:
         UserError: every protocol that was not asked alike, or not of the same questions; nothing to compare.
@@ -173,6 +179,14 @@ def compare(
         faults.append(
             f"{', '.join(other)}: asked differently (another version, form, shots or beginning of text), so the scores "
             "do not compare; score one of the two again, or give --despite-prompts"
+        )
+    tokens = [
+        task for task in known if task not in other and a.scores[task]["prompt_hash"] != b.scores[task]["prompt_hash"]
+    ]
+    if tokens and not despite_tokenizers:
+        faults.append(
+            f"{', '.join(tokens)}: asked the same, but with different tokenizers (prompt_hash); if that is meant, give "
+            "--despite-tokenizers"
         )
     if faults:
         raise UserError("\n  ".join([f"{a.place} and {b.place} cannot be compared:", *faults]))

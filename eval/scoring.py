@@ -4,7 +4,7 @@ What a batch of questions costs, and which model can share what, is the business
 for ours, ``eval/transformers_scorer.py`` for any other causal language model.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any
 from typing import Protocol as Interface
@@ -64,7 +64,9 @@ def log_likelihoods(
     if not encoded:
         return found
     with torch.no_grad():
-        _require_vocabulary(encoded, model.vocabulary())
+        require_vocabulary(
+            max(token for one in encoded for row in (one.given, *one.options) for token in row), model.vocabulary()
+        )
         for questions in _groups(encoded):
             shared = _common_beginning(questions)
             beginning = model.read(questions[0].given[:shared]) if shared else None
@@ -108,9 +110,11 @@ def _common_beginning(questions: Sequence[Encoded]) -> int:
     return len(first) if len(questions) > 1 else 0
 
 
-def _require_vocabulary(encoded: Iterable[Encoded], known: int) -> None:
-    # On a GPU an id outside the embedding ends the process with an assertion of the device, far from its cause.
-    largest = max(token for question in encoded for row in (question.given, *question.options) for token in row)
+def require_vocabulary(largest: int, known: int) -> None:
+    """Raise UserError when the largest id of a tokenizer is none that the model knows.
+
+    On a GPU such an id ends the process with an assertion of the device, far from its cause.
+    """
     if largest >= known:
         raise UserError(
             f"the tokenizer gives the id {largest:,}, but the model knows {known:,} ids (0 to {known - 1:,}): "

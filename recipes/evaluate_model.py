@@ -1,7 +1,9 @@
 """Score one model on every rank's share of the questions; rank 0 writes the results and prints them."""
 
+import json
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -12,17 +14,19 @@ from base import storage
 from base.progress import progress, say
 from eval.all_ranks import calls, score_on_all_ranks
 from eval.averages import averages
-from eval.official_files import Questions
+from eval.bits_per_byte import DocumentScore, TextScore, score_texts
 from eval.prompts import FastEncoder, Prepared, load_tokenizer, prepare
 from eval.results import ItemScore, Score, write_results
-from eval.seen import read_card, split
+from eval.rolling import encode_texts, measure
+from eval.seen import split
 from eval.tasks import GROUPS
+from eval.texts import Texts
 from recipes import parallel
-from recipes.evaluation import Evaluation, Model
+from recipes.evaluation import Asked, Evaluation, Model
 from recipes.subject import Subject, load_subject, start
 
 
-def evaluate(config: Evaluation, model: Model, questions: list[Questions]) -> dict[str, Score]:
+def evaluate(config: Evaluation, model: Model, asked: Asked) -> dict[str, Score]:
     """Score the model, on a GPU where there is one, and write and print the results.
 
     The batches do not depend on the number of ranks, so neither do the scores.
@@ -34,13 +38,13 @@ def evaluate(config: Evaluation, model: Model, questions: list[Questions]) -> di
     subject = load_subject(model, device)
     if config.tokenizer is not None:
         subject.encoder = FastEncoder(load_tokenizer(config.tokenizer))
-    scores, _ = score_subject(config, model.name, subject, questions)
+    scores, _ = score_subject(config, model.name, subject, asked)
     parallel.leave()
     return scores
 
 
 def score_subject(
-    config: Evaluation, name: str, subject: Subject, questions: list[Questions]
+    config: Evaluation, name: str, subject: Subject, asked: Asked
 ) -> tuple[dict[str, Score], list[ItemScore]]:
     """Score what is loaded on all protocols and texts; rank 0 writes ``NAME.json`` and prints the table."""
     leads = dist.get_global_rank() == 0
@@ -49,26 +53,56 @@ def score_subject(
     start = time.monotonic()
     scores: dict[str, Score] = {}
     items: list[ItemScore] = []
-    for asked in questions:
-        prepared = prepare(asked, subject.encoder, subject.max_seq_len, config.beginning_of_text, config.pmi)
+    for questions in asked.questions:
+        prepared = prepare(questions, subject.encoder, subject.max_seq_len, config.beginning_of_text, config.pmi)
         if leads:
             say(prepared.describe())
         with torch.autocast(subject.device.type, dtype=torch.bfloat16, enabled=config.precision == "amp_bf16"):
             scores[prepared.name], task_items = _score(prepared, subject, config.device_eval_batch_size)
         items += task_items
+    measured: dict[str, TextScore] = {}
+    documents: list[DocumentScore] = []
+    for texts in asked.texts:
+        if leads:
+            say(texts.describe())
+        measured[texts.name], of_texts = _measure(config, subject, texts)
+        documents += of_texts
     if leads:
         about: dict[str, Any] = {
             **subject.about, "precision": config.precision, "data": config.data, "limit": config.limit,
             "beginning_of_text": config.beginning_of_text, "seconds": round(time.monotonic() - start, 1),
             "averages": {group: asdict(average) for group, average in averages(scores, GROUPS).items()},
         }  # fmt: skip
-        if config.corpus is not None:
-            about["seen"] = split(scores, items, read_card(config.corpus))
+        if asked.corpus is not None:
+            about["seen"] = split(scores, items, asked.corpus)
+        if measured:
+            about["texts"] = {text: asdict(score) for text, score in measured.items()}
+            lines = "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in documents)
+            storage.write_bytes(storage.join(config.out, f"{config.name or name}.texts.jsonl"), lines.encode())
         write_results(config.out, config.name or name, scores, items, about)
         print(table(scores))
+        for text, of_text in measured.items():
+            interval = f", {of_text.ci95[0]:.4f}-{of_text.ci95[1]:.4f}" if of_text.ci95 else ""
+            print(f"{text}: {of_text.bits_per_byte:.4f} bits per byte{interval}; {of_text.documents:,} documents")
         say(f"results: {storage.join(config.out, (config.name or name) + '.json')} and its items.jsonl")
     dist.barrier()
     return scores, items
+
+
+def _measure(config: Evaluation, subject: Subject, texts: Texts) -> tuple[TextScore, list[DocumentScore]]:
+    """With a progress line in tokens on rank 0."""
+    encoded = encode_texts(texts, subject.encoder, subject.max_seq_len)
+    leads = dist.get_global_rank() == 0
+    with (
+        torch.autocast(subject.device.type, dtype=torch.bfloat16, enabled=config.precision == "amp_bf16"),
+        progress(texts.name, encoded.predicted, "tokens") if leads else nullcontext(lambda tokens: None) as advance,
+    ):
+        mine = measure(
+            encoded, subject.scorer.logits_at, config.device_eval_batch_size, dist.get_global_rank(),
+            dist.get_world_size(), advance,
+        )  # fmt: skip
+    found = {window: nats for part in dist.all_gather_object(mine) for window, nats in part.items()}
+    return score_texts(encoded, found)
 
 
 def _score(prepared: Prepared, subject: Subject, batch_size: int) -> tuple[Score, list[ItemScore]]:

@@ -13,8 +13,9 @@ from base import storage
 from base.configuration import Schema
 from base.errors import UserError
 from eval.official_files import Questions, load_questions
-from eval.seen import read_card
+from eval.seen import Card, read_card
 from eval.tasks import protocols
+from eval.texts import Texts, load_texts
 from model.checkpoint import NAME, resolve
 from recipes.hub import fetch_from_hub
 from recipes.schema import Positive, Tasks
@@ -70,16 +71,32 @@ class Model:
     name: str
 
 
-def find_inputs(config: Evaluation) -> tuple[Model | None, list[Questions]]:
-    """Find the model (None when checkpoints are watched for), the tokenizer and the questions of each protocol, and try
-    to write where the results go.
+@dataclass(frozen=True)
+class Asked:
+    """What every model is asked.
+
+    Attributes:
+        questions: of each protocol, in the order of ``tasks``.
+        texts: of each set.
+        corpus: what the model was trained on holds of the questions; None when it was not given.
+    """
+
+    questions: list[Questions]
+    texts: list[Texts]
+    corpus: Card | None
+
+
+def find_inputs(config: Evaluation) -> tuple[Model | None, Asked]:
+    """Find the model (None when checkpoints are watched for), the tokenizer and all that is asked, and try to write
+    where the results go.
 
     Raises:
         UserError: one message with all faults.
     """
     faults: list[str] = []
     questions: list[Questions] = []
-    model = None
+    texts: list[Texts] = []
+    model = corpus = None
     try:
         model = find_model(config.model) if config.model is not None else None
     except UserError as error:
@@ -91,8 +108,13 @@ def find_inputs(config: Evaluation) -> tuple[Model | None, list[Questions]]:
             questions.append(load_questions(protocol, config.data, config.limit))
         except UserError as error:
             faults.append(f"data: {error}")
+    for name, place in config.texts.items():
+        try:
+            texts.append(load_texts(name, place, config.texts_limit_bytes))
+        except UserError as error:
+            faults.append(f"texts.{name}: {error}")
     try:
-        _ = read_card(config.corpus) if config.corpus is not None else None
+        corpus = read_card(config.corpus) if config.corpus is not None else None
     except UserError as error:
         faults.append(f"corpus: {error}")
     try:
@@ -102,7 +124,7 @@ def find_inputs(config: Evaluation) -> tuple[Model | None, list[Questions]]:
     if faults:
         number = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
         raise UserError(f"{number} before scoring\n" + "\n".join(f"  {fault}" for fault in faults), shared=True)
-    return model, questions
+    return model, Asked(questions, texts, corpus)
 
 
 def find_model(location: str) -> Model:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from data_prep.card.page import Block, Heading, Paragraph, Table, plain
+from base.page import Block, Heading, Paragraph, Table, plain
 from data_prep.select.contamination import PHRASE, STOCK
 
 BENCHMARKS = {"medqa": "MedQA", "medmcqa": "MedMCQA", "mmlu": "MMLU", "pubmedqa": "PubMedQA", "bioasq": "BioASQ"}

@@ -5,9 +5,9 @@ from typing import Any
 
 import yaml
 
+from base.page import Block, Heading, Listing, Paragraph, Parts, Plots, Points, Table, Tiles, plain
 from data_prep.card import plots
 from data_prep.card.checks import contamination, duplicates
-from data_prep.card.page import Block, Heading, Listing, Paragraph, Parts, Plots, Points, Table, Tiles, plain
 from data_prep.card.tokenizer_section import tokenizer
 
 SOURCES = {"pubmed": "PubMed abstracts", "pmc": "PMC full texts"}

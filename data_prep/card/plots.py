@@ -1,32 +1,15 @@
-"""The plots of the card, as SVG: the same bytes for the same numbers, whatever matplotlib's settings on the machine."""
+"""The plots of the card."""
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from base.drawing import COLORS, GREY, drawing, legend, name_rows, svg
+from base.page import ACCENT, INK, MUTED
 from base.progress import count
-from data_prep.card.page import ACCENT, INK, MUTED, RULE
-
-SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none",  # letters stay letters: smaller, and they can be searched
-    "svg.hashsalt": "card",
-    "text.parse_math": False,  # a dollar sign in data is a dollar sign
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": "#9aa5b1",
-    "xtick.color": MUTED,
-    "ytick.color": INK,
-}
-PALE, GREY = "#9dbfe3", "#cbd2d9"
-WIDTH = 5.6  # inches
 
 
 def flow(total: int, dropped: Sequence[tuple[str, int]], kept: int) -> str:
@@ -37,7 +20,7 @@ def flow(total: int, dropped: Sequence[tuple[str, int]], kept: int) -> str:
         rows.append((reason, left - number, number, GREY))
         left -= number
     rows.append(("kept", 0, kept, ACCENT))
-    with _drawing(0.32 * len(rows) + 0.5) as (figure, axes):
+    with drawing(0.32 * len(rows) + 0.5) as (figure, axes):
         for place, (_, start, number, color) in enumerate(rows):
             axes.barh(place, number, left=start, color=color, height=0.7)
             label = count(number) if color == ACCENT else f"− {count(number)}"
@@ -49,39 +32,39 @@ def flow(total: int, dropped: Sequence[tuple[str, int]], kept: int) -> str:
                 axes.text(start - gap, place, label, va="center", ha="right")
             else:
                 axes.text(start + number + gap, place, label, va="center", ha="left")
-        _names(axes, [name for name, *_ in rows])
+        name_rows(axes, [name for name, *_ in rows])
         axes.set_xlim(0, total)
-        return _svg(figure)
+        return svg(figure)
 
 
 def stacked(values: Sequence[int], by_source: Mapping[str, Sequence[int]], label: str) -> str:
     """Bars over whole numbers such as years, one colour a source."""
-    with _drawing(3.0) as (figure, axes):
+    with drawing(3.0) as (figure, axes):
         bottom = [0] * len(values)
-        for (source, numbers), color in zip(by_source.items(), (ACCENT, PALE, GREY, MUTED), strict=False):
+        for (source, numbers), color in zip(by_source.items(), COLORS, strict=False):
             axes.bar(values, numbers, bottom=bottom, width=0.9, color=color, label=source)
             bottom = [a + b for a, b in zip(bottom, numbers, strict=True)]
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
         _counts(axes)
-        _legend(axes, len(by_source))
-        return _svg(figure)
+        legend(axes, len(by_source))
+        return svg(figure)
 
 
 def shares(bins: Sequence[str], series: Mapping[str, Sequence[float]], label: str) -> str:
     """One or two series of shares, side by side in each bin."""
-    with _drawing(3.0) as (figure, axes):
+    with drawing(3.0) as (figure, axes):
         width = 0.8 / len(series)
-        for place, ((name, values), color) in enumerate(zip(series.items(), (ACCENT, PALE), strict=False)):
+        for place, ((name, values), color) in enumerate(zip(series.items(), COLORS, strict=False)):
             at = [index + (place - (len(series) - 1) / 2) * width for index in range(len(bins))]
             axes.bar(at, values, width=width, color=color, label=name)
         slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(bins) > 7 else {}
         axes.set_xticks(range(len(bins)), bins, **slanted)
         axes.set_xlabel(label)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-        _legend(axes, len(series))
-        return _svg(figure)
+        legend(axes, len(series))
+        return svg(figure)
 
 
 def bars(
@@ -89,19 +72,19 @@ def bars(
 ) -> str:
     """Horizontal bars with their values; ``first`` so many in the accent colour (0: all); ``most`` is what the scale
     must hold besides the values, for plots that stand side by side."""
-    with _drawing(0.27 * len(names) + 0.8) as (figure, axes):
+    with drawing(0.27 * len(names) + 0.8) as (figure, axes):
         colors = [ACCENT if not first or index < first else GREY for index in range(len(names))]
         drawn = axes.barh(range(len(names)), values, color=colors, height=0.7)
         axes.bar_label(drawn, [f"{value:.{digits}f}" for value in values], padding=3)
-        _names(axes, names)
+        name_rows(axes, names)
         axes.set_xlim(0, 1.15 * max(most, *values) or 1)
         axes.set_xlabel(label)
-        return _svg(figure)
+        return svg(figure)
 
 
 def line(x: Sequence[float], y: Sequence[float], x_label: str, y_label: str, marked: float | None) -> str:
     """A line through points, on a logarithmic x; ``marked`` is an x worth a dashed line."""
-    with _drawing(3.0) as (figure, axes):
+    with drawing(3.0) as (figure, axes):
         axes.plot(x, y, color=ACCENT, marker="o", markersize=4)
         if marked is not None:
             axes.axvline(marked, color=MUTED, linewidth=1, linestyle="--")
@@ -111,43 +94,9 @@ def line(x: Sequence[float], y: Sequence[float], x_label: str, y_label: str, mar
         named = [value for value, following in pairwise(x) if following >= 1.3 * value] + [x[-1]]
         axes.set_xticks(named, [count(value) for value in named])
         axes.set(xlabel=x_label, ylabel=y_label)
-        return _svg(figure)
-
-
-@contextmanager
-def _drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(SETTINGS)
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        axes = figure.add_subplot()
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color=RULE, linewidth=0.8)
-        axes.set_axisbelow(True)
-        yield figure, axes
-
-
-def _names(axes: Axes, names: Sequence[str]) -> None:
-    """Names beside horizontal bars, the first at the top; the bars carry their numbers, so no scale is needed."""
-    axes.set_yticks(range(len(names)), [name if len(name) <= 34 else f"{name[:33]}…" for name in names])
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.tick_params(left=False, bottom=False, labelbottom=False)
-    axes.spines[["left", "bottom"]].set_visible(False)
-    axes.grid(visible=False)
+        return svg(figure)
 
 
 def _counts(axes: Axes) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value) if value else "0"))
-
-
-def _legend(axes: Axes, series: int) -> None:
-    if series > 1:
-        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=series, borderaxespad=0)
-
-
-def _svg(figure: Any) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]

@@ -18,8 +18,8 @@ PAGE, TEXT, NUMBERS = "card.html", "card.md", "card.json"
 
 def run(job: Job) -> dict[str, Any]:
     """Gather the numbers and write them in the three forms."""
+    from base.page import html_page, markdown
     from data_prep.card.content import blocks, front_matter  # imports matplotlib
-    from data_prep.card.page import html_page, markdown
 
     facts = gather(job)
     content = blocks(facts)

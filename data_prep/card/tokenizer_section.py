@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from base.page import Block, Heading, Paragraph, Plots, Table, plain
 from data_prep.card import plots
-from data_prep.card.page import Block, Heading, Paragraph, Plots, Table, plain
 
 OURS = "ours"  # what the report calls the tokenizer of this corpus
 NAME = "this corpus"  # what the card calls it

@@ -23,7 +23,7 @@ from model.composer_gpt import ComposerGPT
 from model.config import GPTConfig
 from model.gpt import GPT
 
-VOCABULARY, LENGTH = 600, 128
+VOCABULARY, LENGTH = 600, 256
 
 
 class SmallModel(ComposerGPT):
@@ -86,7 +86,7 @@ def main(data: str, tokenizer: str, out: str) -> None:
     torch.set_num_threads(1)
     dist.initialize_dist("cpu")
     scoring = ScoreCheckpoints(
-        ["medqa", "medqa_letter_2shot"], data, tokenizer, "2ba", 7, 2, LENGTH, f"{out}/results", max_share_of_time=1.0
+        ["medqa", "medmcqa_letter_2shot"], data, tokenizer, "2ba", 7, 2, LENGTH, f"{out}/results", max_share_of_time=1.0
     )
     for which, callback in (("without", None), ("with", scoring)):
         trainer, losses = train(callback, parallelism_config={"fsdp": FSDP2Config()})

@@ -1,6 +1,8 @@
 """Two result files side by side: what is compared, what is refused, and what is said."""
 
 import json
+from dataclasses import asdict
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from made_results import item, write
 
 from base.errors import NotThere, UserError
+from eval.bits_per_byte import DocumentScore
 from eval.compare import compare, main, read_results
 from eval.paired import mcnemar_exact
 
@@ -84,8 +87,32 @@ def test_models_asked_differently_are_refused_unless_told_and_then_it_is_said(
     assert "medqa: WARNING: the two were asked differently" in capsys.readouterr().out
 
 
+def test_texts_that_both_were_measured_on_are_compared_document_by_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = pair(tmp_path)
+    for place, bits in ((a, 1.0), (b, 1.5)):
+        documents = [
+            DocumentScore("held_out", f"d{size}", f"sha{size}", size, 1, 1, bits * size * log(2)) for size in (100, 300)
+        ]
+        lines = "".join(json.dumps(asdict(one)) + "\n" for one in reversed(documents))
+        Path(place.removesuffix(".json") + ".texts.jsonl").write_text(lines)
+    main([a, b])
+    told = capsys.readouterr().out
+    assert "held_out: B - A +0.5000 [+0.5000, +0.5000] bits per byte, paired by document; 2 documents" in told
+    Path(b.removesuffix(".json") + ".texts.jsonl").write_text(lines.splitlines()[0])
+    with pytest.raises(UserError, match=r"held_out: .*not of the same documents"):
+        main([a, b])
+    Path(b.removesuffix(".json") + ".texts.jsonl").write_text("{}")
+    with pytest.raises(UserError, match=r"b\.texts\.jsonl, line 1: no document"):
+        main([a, b])
+
+
 def test_models_asked_the_same_with_different_tokenizers_compare_and_it_is_said(tmp_path: Path) -> None:
-    (found,) = compare(*map(read_results, pair(tmp_path, prompt_hash="of another tokenizer")))
+    a, b = map(read_results, pair(tmp_path, prompt_hash="of another tokenizer"))
+    with pytest.raises(UserError, match=r"medqa: asked the same, but with different tokenizers.*--despite-tokenizers"):
+        compare(a, b, despite_prompts=True)
+    (found,) = compare(a, b, despite_tokenizers=True)
     assert found.warnings == ("asked the same, with different tokenizers; accuracy per token depends on them",)
 
 

@@ -165,5 +165,5 @@ def test_a_sharded_run_on_two_ranks_is_the_same_with_scoring(
             assert torch.equal(runs["with"][rank]["weights"][name], value)
     assert runs["with"][0]["calls"] == runs["with"][1]["calls"] > 0
     items = (tmp_path / "results" / "ep0-ba6.items.jsonl").read_text().splitlines()
-    assert len({json.loads(line)["id"] for line in items}) == 14
-    assert {json.loads(line)["shots_left_out"] for line in items} == {0}
+    assert len({(json.loads(line)["task"], json.loads(line)["id"]) for line in items}) == len(items) == 14
+    assert any(json.loads(line)["shots_left_out"] < 2 for line in items if "shot" in json.loads(line)["task"])

@@ -88,9 +88,9 @@ def evaluated(model: Path, folder: Path, out: Path, **more: str) -> tuple[dict[s
     """The results of an evaluation in this process."""
     yaml, *overrides = arguments(model, folder, out, **more)
     config = load_configuration(str(ROOT / yaml), overrides, Evaluation)
-    found, questions = find_inputs(config)
+    found, asked = find_inputs(config)
     assert found is not None
-    evaluate(config, found, questions)
+    evaluate(config, found, asked)
     return results(out)
 
 

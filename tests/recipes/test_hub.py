@@ -40,18 +40,17 @@ class Hub(BaseHTTPRequestHandler):
         if parts[0] == "api" and (self.folder / "/".join(parts[2:4])).is_dir():
             model = self.folder / "/".join(parts[2:4])
             files = {str(path.relative_to(model)): path for path in sorted(model.rglob("*")) if path.is_file()}
-            about: Any = {
-                "id": "/".join(parts[2:4]),
-                "sha": COMMIT,
-                "siblings": [{"rfilename": name} for name in files],
-            }
-            return self._send(200, json.dumps(about).encode(), {"Content-Type": "application/json"}, with_body)
-        if (
-            len(parts) > 4
-            and parts[2] == "resolve"
-            and (path := self.folder.joinpath(*parts[:2], *parts[4:])).is_file()
-        ):
-            body = path.read_bytes()
+            tree = [
+                {"type": "file", "path": name, "size": path.stat().st_size, "oid": COMMIT}
+                for name, path in files.items()
+            ]
+            siblings = [{"rfilename": name} for name in files]
+            about: Any = {"id": "/".join(parts[2:4]), "sha": COMMIT, "siblings": siblings}
+            body = json.dumps(tree if "tree" in parts else about).encode()
+            return self._send(200, body, {"Content-Type": "application/json"}, with_body)
+        file = self.folder.joinpath(*parts[:2], *parts[4:])
+        if len(parts) > 4 and parts[2] == "resolve" and file.is_file():
+            body = file.read_bytes()
             headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": COMMIT}
             return self._send(200, body, headers, with_body)
         return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"}, with_body)

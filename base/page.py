@@ -120,7 +120,16 @@ class Parts:
     items: Sequence[Sequence["Block"]]
 
 
-Block = Heading | Paragraph | Points | Tiles | Table | Plots | Listing | Parts
+@dataclass(frozen=True)
+class Folded:
+    """What a reader opens when it is wanted. On the page alone."""
+
+    title: str
+    items: Sequence["Block"]
+
+
+Block = Heading | Paragraph | Points | Tiles | Table | Plots | Listing | Parts | Folded
+ON_THE_PAGE_ALONE = (Plots, Folded)
 
 
 def plain(value: object) -> str:
@@ -167,6 +176,8 @@ def _html(block: Block) -> str:
         case Parts(items):
             parts = ("<section>" + "".join(_html(inner) for inner in part) + "</section>" for part in items)
             return f"<div class=parts>{''.join(parts)}</div>"
+        case Folded(title, items):
+            return f"<details><summary>{_inline(title)}</summary>{''.join(map(_html, items))}</details>"
 
 
 def _html_table(table: Table) -> str:
@@ -197,8 +208,8 @@ def _anchor(text: str) -> str:
 
 
 def markdown(content: Sequence[Block]) -> str:
-    """The same without the plots."""
-    return "\n\n".join(_markdown(block) for block in content if not isinstance(block, Plots)) + "\n"
+    """The same without the plots and what is folded."""
+    return "\n\n".join(_markdown(block) for block in content if not isinstance(block, ON_THE_PAGE_ALONE)) + "\n"
 
 
 def _markdown(block: Block) -> str:
@@ -215,13 +226,18 @@ def _markdown(block: Block) -> str:
             return f"```{language}\n{text.rstrip()}\n```"
         case Table(header, rows):
             marks = ["---:" if right else "---" for right in block.right()]
-            lines = [[_escaped(cell) for cell in cells] for cells in (header, *rows)]
+            lines = [[_cell(cell) for cell in cells] for cells in (header, *rows)]
             lines.insert(1, marks)
             return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
         case Parts(items):
             return markdown([inner for part in items for inner in part]).rstrip()
-        case Plots():
-            raise AssertionError("plots are on the page alone")
+        case Plots() | Folded():
+            raise AssertionError("on the page alone")
+
+
+def _cell(text: str) -> str:
+    """A bar ends a cell even within code."""
+    return re.sub(r"(?<!\\)\|", r"\\|", _escaped(text))
 
 
 def _escaped(text: str) -> str:
