@@ -46,7 +46,7 @@ def agreement(
     ours: Ours, referee: Referee, asked: Sequence[Protocol], data: str, limit: int | None, folder: Path
 ) -> Figures:
     """By protocol ``our_prompts``, as scored there and here, and ``own_template`` where lm-eval has such a task, whose
-    prompts it then writes itself."""
+    prompts it then writes itself: what :func:`compare` says, ``left_out`` by reason, and how many are ``missing``."""
     figures: Figures = {}
     for protocol in asked:
         without_question = protocol.form.answers == "texts"
@@ -64,6 +64,8 @@ def agreement(
             theirs = [json.loads(line) for line in out.read_text().splitlines()]
             found = compare(items, theirs, prompts_of(prepared))
             found["left_out"] = dict(Counter(answer["left_out"].values()))
+            found["missing"] = score.scored - found["n"] - len(answer["left_out"])
+            found["met"] &= found["missing"] == 0
             of_protocol[way] = found
             say(f"{ours.folder.name}, {protocol.name}, {way}: {json.dumps(found)}")
         figures[protocol.name] = of_protocol
