@@ -15,7 +15,7 @@ from benchmarks.referee.handover import our_prompts
 from benchmarks.referee.models import Ours, open_ours, write_random
 from benchmarks.referee.process import Referee
 from eval.official_files import Questions, load_questions
-from eval.prompts import Cut, prepare
+from eval.prompts import Cut, Prepared, prepare
 from eval.results import score_of
 from eval.scoring import log_likelihoods
 from eval.tasks import protocols
@@ -46,7 +46,8 @@ SHAPES = {"vocabulary dominates": Shape(4, 128, 4, 128), "body dominates": Shape
 
 
 def speed(python: Path, like: Ours, data: str, limit: int | None, folder: Path) -> Figures:
-    """By shape and task: ``cpu_seconds_a_question`` of both (median of the rounds), ``ratio``, and its bar."""
+    """By shape and task: ``cpu_seconds_a_question`` of both (median of the rounds), ``ratio`` and its bar, and
+    ``ratio_of_products``, to which it comes down when the body is large."""
     keeps = "MALLOC_MMAP_THRESHOLD_" in os.environ
     figures: Figures = {"attention": "sdpa", "rounds": ROUNDS, "malloc_keeps_memory": keeps, "bars": BARS}
     mmlu = protocols([f"mmlu_{subject}_letter_5shot" for subject in SUBJECTS])
@@ -103,7 +104,26 @@ def _compare(ours: Ours, referee: Referee, questions: Sequence[Questions], folde
         "cpu_seconds": {side: _rounded(seconds) for side, seconds in rounds.items()},
         "cpu_seconds_a_question": {side: round(seconds, 5) for side, seconds in median.items()},
         "ratio": round(median["lm_eval"] / median["ours"], 2),
+        "ratio_of_products": round(_ratio_of_products(prepared, ours), 2),
     }
+
+
+def _ratio_of_products(prepared: Sequence[Prepared], ours: Ours) -> float:
+    """What ``ratio`` would be if nothing but the products with weights cost time: lm-eval reads each option that has
+    more than one token with its whole question and projects every token; we read what they share once, and project
+    the tokens that predict a scored one."""
+    projection = ours.shape["vocabulary"] * ours.shape["width"]
+    body = ours.shape["parameters"] - projection - ours.max_seq_len * ours.shape["width"]
+    here = there = 0
+    for one in prepared:
+        shared = len(os.path.commonprefix([question.given[:-1] for question in one.encoded]))
+        here += shared * body
+        for question in one.encoded:
+            rows = {option[:-1] for option in question.options}  # two that are equal are read once by lm-eval as well
+            there += sum(len(question.given) + len(row) for row in rows) * (body + projection)
+            after = sum(len(option) - 1 for option in question.options)
+            here += (len(question.given) - shared + after) * body + (1 + after) * projection
+    return there / here
 
 
 def _cpu_seconds(ours: Ours, questions: Sequence[Questions], batch: int, documents: int | None) -> float:
