@@ -116,7 +116,7 @@ def _ratio_of_products(prepared: Sequence[Prepared], ours: Ours) -> float:
     body = ours.shape["parameters"] - projection - ours.max_seq_len * ours.shape["width"]
     here = there = 0
     for one in prepared:
-        shared = len(os.path.commonprefix([question.given[:-1] for question in one.encoded]))  # noqa: RUF071: of any lists
+        shared = len(os.path.commonprefix([question.given[:-1] for question in one.encoded]))  # noqa: RUF071
         here += shared * body
         for question in one.encoded:
             rows = {option[:-1] for option in question.options}  # two that are equal are read once by lm-eval as well
