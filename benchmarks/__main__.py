@@ -28,6 +28,7 @@ BENCHMARKS = {  # name: (module, what it measures)
     "tokenise": ("benchmarks.tokenise", "tokens per CPU-second of data_prep's tokenising, and of tokenizers alone"),
     "select": ("benchmarks.select", "CPU of the rules on texts, near duplicates found, their memory at scale"),
     "scale": ("benchmarks.scale", "memory and seconds of the decisions about all of PubMed and PMC at once"),
+    "referee": ("benchmarks.referee.referee", "our scores beside lm-eval's: log-likelihoods, accuracies, CPU time"),
     "check": ("benchmarks.check", "seconds of `train.py --check` and of every `--help`"),
     "parse": ("benchmarks.parse", "CPU microseconds a PubMed citation: ours, from trees alone, pubmed_parser; memory"),
     "pmc_download": ("benchmarks.pmc_download", "CPU per article and requests a second from a bucket of PMC"),
