@@ -5,6 +5,7 @@ for ours, ``eval/transformers_scorer.py`` for any other causal language model.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 from typing import Protocol as Interface
@@ -74,12 +75,19 @@ def log_likelihoods(
             for start in range(0, len(batches), world_size):
                 if start + rank < len(batches):
                     batch = batches[start + rank]
-                    scores = model.score(batch, beginning, shared)
-                    found |= {question.id: values for question, values in zip(batch, scores, strict=True)}
+                    distinct = [replace(question, options=_distinct(question)) for question in batch]
+                    for question, values in zip(batch, model.score(distinct, beginning, shared), strict=True):
+                        of_option = dict(zip(_distinct(question), values, strict=True))
+                        found[question.id] = tuple(of_option[option] for option in question.options)
                 else:
                     model.idle()
                 advance(1)
     return found
+
+
+def _distinct(question: Encoded) -> tuple[tuple[int, ...], ...]:
+    """Options that are alike are scored once: by rounding alone the second could seem better than the first."""
+    return tuple(dict.fromkeys(question.options))
 
 
 def number_of_calls(encoded: Sequence[Encoded], batch_size: int, world_size: int) -> int:

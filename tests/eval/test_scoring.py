@@ -231,6 +231,15 @@ def test_options_and_questions_of_every_length_fit_into_one_batch(model: GPT2LMH
                 assert found[question.id] == pytest.approx(by_definition(model, question), abs=1e-4, rel=1e-5)
 
 
+@pytest.mark.parametrize("which", ["ours", "transformers"])
+def test_options_that_are_alike_are_as_likely_to_the_last_bit(model: GPT2LMHeadModel, which: str) -> None:
+    scorer = scorer_of(ours(model)) if which == "ours" else TransformersScorer(model)
+    options = ((7, 8, 9), (5,), (7, 8, 9), (5,), (7, 8))
+    encoded = tuple(Encoded(str(length), tuple(range(length)), options) for length in (3, 40, 41, 90))
+    for values in log_likelihoods(encoded, scorer, 4).values():
+        assert values[0] == values[2] and values[1] == values[3] and len(set(values)) == 3
+
+
 def test_a_tokenizer_of_another_model_is_named(prepared: dict[str, Prepared]) -> None:
     with pytest.raises(UserError, match="but the model knows 300 ids"):
         log_likelihoods(prepared["medqa"].encoded, scorer_of(ours(small_gpt2(300, LONGEST))), 8)
