@@ -21,10 +21,7 @@ from eval.scoring import log_likelihoods
 from eval.tasks import protocols
 
 BARS = {"medqa_cloze": 5.0, "mmlu_letter_5shot": 4.0}
-SUBJECTS = ("anatomy", "medical_genetics")  # whole: what five shots cost us depends on how many questions share them
 BATCHES = (1, 8, 16, 32)  # rows there, questions here
-TRIED_ON = 24  # questions of each task
-ROUNDS = 3
 Figures = dict[str, Any]
 
 
@@ -34,24 +31,33 @@ class Shape:
 
     Attributes:
         medqa: how many of MedQA's questions are asked.
+        subjects: of MMLU, whole: what five shots cost us depends on how many questions share them.
+        tried_on: questions of each task by which the batch is chosen.
+        rounds: of both sides in turns.
     """
 
     layers: int
     width: int
     heads: int
     medqa: int
+    subjects: tuple[str, ...]
+    tried_on: int
+    rounds: int
 
 
-SHAPES = {"vocabulary dominates": Shape(4, 128, 4, 128), "body dominates": Shape(12, 768, 12, 24)}
+SHAPES = {
+    "vocabulary dominates": Shape(4, 128, 4, 128, ("anatomy", "medical_genetics"), 24, 3),
+    "body dominates": Shape(12, 768, 12, 24, ("medical_genetics",), 8, 1),  # an hour with the rounds of the other
+}
 
 
 def speed(python: Path, like: Ours, data: str, limit: int | None, folder: Path) -> Figures:
     """By shape and task: ``cpu_seconds_a_question`` of both (median of the rounds), ``ratio`` and its bar, and
     ``ratio_of_products``, to which it comes down when the body is large."""
     keeps = "MALLOC_MMAP_THRESHOLD_" in os.environ
-    figures: Figures = {"attention": "sdpa", "rounds": ROUNDS, "malloc_keeps_memory": keeps, "bars": BARS}
-    mmlu = protocols([f"mmlu_{subject}_letter_5shot" for subject in SUBJECTS])
+    figures: Figures = {"attention": "sdpa", "malloc_keeps_memory": keeps, "bars": BARS}
     for name, shape in SHAPES.items():
+        mmlu = protocols([f"mmlu_{subject}_letter_5shot" for subject in shape.subjects])
         ours = open_ours(write_random(shape.layers, shape.width, shape.heads, like, folder / name.split()[0]))
         tasks = {
             "medqa_cloze": (protocols(["medqa_cloze"]), limit or shape.medqa),
@@ -61,14 +67,14 @@ def speed(python: Path, like: Ours, data: str, limit: int | None, folder: Path) 
         with Referee(python, ours.folder, ours.attention, folder) as referee:
             for task, (asked, some) in tasks.items():
                 questions = [_whole(load_questions(protocol, data, some), ours) for protocol in asked]
-                figures[name][task] = _compare(ours, referee, questions, folder)
+                figures[name][task] = _compare(ours, referee, questions, shape, folder)
                 ratio = figures[name][task]["ratio"]
                 figures[name][task] |= {"bar": BARS[task], "bar_met": ratio >= BARS[task]}
                 say(f"{name}, {task}: {figures[name][task]}")
     return figures
 
 
-def _compare(ours: Ours, referee: Referee, questions: Sequence[Questions], folder: Path) -> Figures:
+def _compare(ours: Ours, referee: Referee, questions: Sequence[Questions], shape: Shape, folder: Path) -> Figures:
     """``questions`` of one task, or of several subjects."""
     prepared = [prepare(one, ours.encoder, ours.max_seq_len) for one in questions]
     tasks = [our_prompts(one, folder) for one in prepared]
@@ -87,10 +93,10 @@ def _compare(ours: Ours, referee: Referee, questions: Sequence[Questions], folde
     tried: dict[str, dict[int, float]] = {}
     for side, run in {"ours": here, "lm_eval": there}.items():
         run(1, 1)  # what a process does once
-        tried[side] = {size: run(size, TRIED_ON) for size in sizes}
+        tried[side] = {size: run(size, shape.tried_on) for size in sizes}
     best = {side: min(seconds, key=lambda size: seconds[size]) for side, seconds in tried.items()}
     rounds: dict[str, list[float]] = {"ours": [], "lm_eval": []}
-    for turn in range(ROUNDS):
+    for turn in range(shape.rounds):
         for side in ("ours", "lm_eval") if turn % 2 == 0 else ("lm_eval", "ours"):
             rounds[side].append((here if side == "ours" else there)(best[side]))
     median = {side: statistics.median(seconds) / n for side, seconds in rounds.items()}
