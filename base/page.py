@@ -1,6 +1,6 @@
 """From blocks of content to one self-contained page, and to Markdown.
 
-Text in blocks is plain; the renderers escape it, whatever it holds. What stands between backticks is shown as code, so
+Text in blocks is plain; the renderers mask secrets in it and escape it, whatever it holds. What stands between backticks is shown as code, so
 text from data must come through :func:`plain`.
 """
 
@@ -8,6 +8,8 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from base.masking import without_secrets
 
 LONG = 30  # characters of a cell that may take several lines
 INK, MUTED, ACCENT, RULE = "#1f2933", "#52606d", "#2563a8", "#e4e7eb"
@@ -160,7 +162,7 @@ def html_page(content: Sequence[Block]) -> str:
             body.append(f"<nav>{links}</nav>")
     title = next(block.text for block in content if isinstance(block, Heading))
     return PAGE.format(
-        title=html.escape(title), body="\n".join(body), ink=INK, muted=MUTED, accent=ACCENT, rule=RULE
+        title=html.escape(without_secrets(title)), body="\n".join(body), ink=INK, muted=MUTED, accent=ACCENT, rule=RULE
     )  # fmt: skip
 
 
@@ -181,7 +183,7 @@ def _html(block: Block) -> str:
             figures = (f"<figure>{svg}<figcaption>{_inline(caption)}</figcaption></figure>" for svg, caption in items)
             return f"<div class=plots>{''.join(figures)}</div>"
         case Listing(text):
-            return f"<pre>{html.escape(text)}</pre>"
+            return f"<pre>{html.escape(without_secrets(text))}</pre>"
         case Table():
             return _html_table(block)
         case Parts(items):
@@ -207,7 +209,7 @@ def _html_table(table: Table) -> str:
 
 
 def _inline(text: str) -> str:
-    pieces = html.escape(text).split("`")
+    pieces = html.escape(without_secrets(text)).split("`")
     return "".join(f"<code>{piece}</code>" if index % 2 else piece for index, piece in enumerate(pieces))
 
 
@@ -236,7 +238,7 @@ def _markdown(block: Block) -> str:
         case Tiles(items):
             return "\n".join(f"- {_escaped(what)}: **{_escaped(number)}**" for number, what in items)
         case Listing(text, language):
-            return f"```{language}\n{text.rstrip()}\n```"
+            return f"```{language}\n{without_secrets(text).rstrip()}\n```"
         case Table(header, rows):
             marks = ["---:" if right else "---" for right in block.right()]
             lines = [[_cell(cell) for cell in cells] for cells in (header, *rows)]
@@ -254,7 +256,7 @@ def _cell(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    pieces = text.split("`")
+    pieces = without_secrets(text).split("`")
     return "`".join(piece if index % 2 else _escaped_words(piece) for index, piece in enumerate(pieces))
 
 

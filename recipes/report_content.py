@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from base.masking import without_secrets
 from base.page import Block, Heading, Link, Listing, Paragraph, Plots, Points, Table, Tiles, plain
 from base.progress import count, duration
 from eval.report_plots import Point, over_tokens
@@ -46,8 +45,8 @@ def of_run(run_folder: Path, batches: Batches, starts: Sequence[int]) -> Iterato
         starts: batches after which a process has begun.
     """
     losses = series(batches, LOSS)[1]
-    yield Heading(_shown(run_folder.name), 1)
-    yield Paragraph(_shown(run_folder / "metrics.jsonl"), note=True)
+    yield Heading(plain(run_folder.name), 1)
+    yield Paragraph(plain(run_folder / "metrics.jsonl"), note=True)
     yield Tiles(
         [
             (f"{max(batches):,}", "batches"),
@@ -65,14 +64,14 @@ def of_run(run_folder: Path, batches: Batches, starts: Sequence[int]) -> Iterato
     configuration = run_folder / "config.yaml"
     if configuration.is_file():
         yield Heading("Configuration of the run")
-        yield Listing(without_secrets(configuration.read_text(encoding="utf-8")))
+        yield Listing(configuration.read_text(encoding="utf-8"))
 
 
 def of_quickstart(summary: dict[str, Any], whole: Batches, resumed: Batches) -> Iterator[Block]:
     """The page of a quickstart: what goes into summary.json, with ``details``, and the metrics of its two runs."""
     details, resume, export = summary["details"], summary["resume"], summary["export"]
     yield Heading("BioMedLM recipe: from PubMed XML to a scored model", 1)
-    yield Paragraph(f"Source: {_shown(summary['source'])}. {details['date']}, {_shown(details['machine'])}.", note=True)
+    yield Paragraph(f"Source: {plain(summary['source'])}. {details['date']}, {plain(details['machine'])}.", note=True)
     yield Tiles(
         [
             (f"{summary['documents']:,}", f"documents of {summary['records_in']:,} records"),
@@ -111,19 +110,19 @@ def of_quickstart(summary: dict[str, Any], whole: Batches, resumed: Batches) -> 
         ],
     )  # fmt: skip
     yield Heading("A continuation")
-    prompt, said = _shown(details["prompt"]), _shown(details["prompt"] + details["continuation"])
+    prompt, said = plain(details["prompt"]), plain(details["prompt"] + details["continuation"])
     yield Paragraph(f"`{prompt}`{said.removeprefix(prompt)}")
     yield Heading("Export")
     yield Paragraph(
-        f"`{_shown(export['path'])}` loads with `AutoModelForCausalLM`; its logits differ from the training code's by "
+        f"`{plain(export['path'])}` loads with `AutoModelForCausalLM`; its logits differ from the training code's by "
         f"at most {export['max_logit_difference']:.1e}. Read its model card: some versions of transformers ignore the "
         "attention scaling."
     )
     yield Heading("Time")
     yield Table(("part", "time"), [(name, duration(seconds)) for name, seconds in summary["seconds"].items()])
     yield Heading("Configuration of the run")
-    yield Listing(without_secrets(details["configuration"]))
-    yield Paragraph(_shown(details["versions"]), note=True)
+    yield Listing(details["configuration"])
+    yield Paragraph(plain(details["versions"]), note=True)
 
 
 def _data(details: dict[str, Any]) -> Iterator[Block]:
@@ -132,14 +131,14 @@ def _data(details: dict[str, Any]) -> Iterator[Block]:
     rows += [(f"dropped: {plain(reason)}", number) for reason, number in sorted(total["dropped"].items())]
     yield Table(("records", "number"), [(name, f"{number:,}") for name, number in rows])
     if details["refused_files"]:
-        refused = [(_shown(file["name"]), _shown(file["reason"])) for file in details["refused_files"]]
+        refused = [(plain(file["name"]), plain(file["reason"])) for file in details["refused_files"]]
         yield Table(("file refused", "reason"), refused)
     yield Link("The data card", "card.html", "has more of it, and what it shares with the questions.")
     if tokenizer["said"]:
-        yield Paragraph(f"The tokenizer is {_shown(tokenizer['said'])}.")
+        yield Paragraph(f"The tokenizer is {plain(tokenizer['said'])}.")
     words = {name: rates["pubmed"]["tokens_per_word"] for name, rates in tokenizer["rates"].items()}
     if len(words) > 1:
-        yield Plots([(tokens_a_word(words), f"Tokens a word, measured on {_shown(tokenizer['measured_on'])}.")])
+        yield Plots([(tokens_a_word(words), f"Tokens a word, measured on {plain(tokenizer['measured_on'])}.")])
     else:
         yield Paragraph(f"{words['ours']:.2f} tokens a word. Give GPT-2's vocabulary to see both side by side.")
 
@@ -202,8 +201,3 @@ def _interventions(batches: Batches) -> Iterator[str]:
             if name.startswith("guard/"):
                 what = plain(name.removeprefix("guard/").replace("_", " ").replace("/", ": "))
                 yield f"batch {batch}: {what}" + (f", {value:g}" if name == "guard/batches_left_out" else "")
-
-
-def _shown(value: object) -> str:
-    """Text from data and from settings."""
-    return plain(without_secrets(str(value)))
