@@ -1,7 +1,7 @@
 """From blocks of content to one self-contained page, and to Markdown.
 
-Text in blocks is plain; the renderers mask secrets in it and escape it, whatever it holds. What stands between backticks
-is shown as code, so text from data must come through :func:`plain`.
+Text in blocks is plain; the renderers mask secrets in it and escape it, whatever it holds. What stands between
+backticks is shown as code, so text from data must come through :func:`plain`.
 """
 
 import html
