@@ -20,6 +20,7 @@ from eval.task import Protocol
 from eval.tasks import TASKS, protocols
 
 BAR = 1e-3  # of an option's log-likelihood, in nats
+REQUIRED = ("acc", "acc_norm")  # of which no question may be right on one side only
 BATCH = 16  # questions, here
 ROWS = 8  # of a forward pass, there
 
@@ -84,8 +85,9 @@ def compare(ours: Sequence[ItemScore], theirs: Sequence[Mapping[str, Any]], prom
     Returns:
         ``n`` questions; ``same_prompts`` of them, to the character; ``largest_difference`` of a log-likelihood in nats,
         after the question and without it; ``ours`` and ``lm_eval``: the accuracies over these questions;
-        ``other_verdicts``: by accuracy, questions that are right on one side only; ``met``: the bar, no other verdict,
-        and no other prompt.
+        ``other_verdicts``: by accuracy, questions that are right on one side only, and ``other_by_at_most``, how far
+        lm-eval holds its answer above ours there: less than the rounding of fp32, those are ties;
+        ``met``: the bar, the same prompts, and no other verdict of acc and acc_norm.
     """
     of_id = {item.id: item for item in ours}
     pairs = [(of_id[line["id"]], line) for line in theirs]
@@ -96,7 +98,10 @@ def compare(ours: Sequence[ItemScore], theirs: Sequence[Mapping[str, Any]], prom
     verdicts = {
         name: [(item.is_right(METRICS[name]), line["metrics"][name] == 1.0) for item, line in pairs] for name in metrics
     }
-    other = {name: sum(here != there for here, there in both) for name, both in verdicts.items()}
+    apart = {
+        name: [_margin(name, *pair) for pair, (here, there) in zip(pairs, both, strict=True) if here != there]
+        for name, both in verdicts.items()
+    }
     return {
         "n": n,
         "same_prompts": same,
@@ -104,9 +109,23 @@ def compare(ours: Sequence[ItemScore], theirs: Sequence[Mapping[str, Any]], prom
         "largest_difference_without_question": alone,
         "ours": {name: sum(here for here, _ in both) / n for name, both in verdicts.items()},
         "lm_eval": {name: sum(there for _, there in both) / n for name, both in verdicts.items()},
-        "other_verdicts": other,
-        "met": n > 0 and same == n and max(with_question or 0, alone or 0) <= BAR and not any(other.values()),
+        "other_verdicts": {name: len(margins) for name, margins in apart.items()},
+        "other_by_at_most": max((margin for margins in apart.values() for margin in margins), default=None),
+        "met": n > 0
+        and same == n
+        and max(with_question or 0, alone or 0) <= BAR
+        and not any(apart.get(name) for name in REQUIRED),
     }
+
+
+def _margin(metric: str, item: ItemScore, line: Mapping[str, Any]) -> float:
+    """How much more lm-eval's scores of the options give its answer than ours."""
+    assert item.predictions is not None and item.characters is not None and item.bytes is not None
+    divisors = {"acc_norm": item.characters, "acc_bytes": item.bytes}.get(metric, [1] * len(item.characters))
+    less = line["without_question"] if metric == "acc_mutual_info" else [0.0] * len(divisors)
+    sums = zip(line["log_likelihoods"], less, divisors, strict=True)
+    scores = [(value - alone) / divisor for value, alone, divisor in sums]
+    return max(scores) - scores[item.predictions[METRICS[metric]]]
 
 
 def _largest(pairs: Sequence[tuple[ItemScore, Mapping[str, Any]]], name: str) -> float | None:

@@ -135,6 +135,12 @@ def test_two_verdicts_that_cancel_out_are_not_the_same() -> None:
     assert found["other_verdicts"] == {"acc": 2} and not found["met"]
 
 
+def test_how_far_apart_other_verdicts_are_is_told() -> None:
+    there = THEIRS | {"log_likelihoods": [-1.00001, -1.0], "metrics": {"acc": 0.0}}
+    found = compare([OURS], [there], PROMPTS)
+    assert found["other_by_at_most"] == pytest.approx(1e-5) and not found["met"]
+
+
 def test_nothing_compared_is_no_agreement() -> None:
     assert not compare([OURS], [], PROMPTS)["met"]
 
