@@ -7,7 +7,7 @@ agreement, for each model, each task in each form (MMLU's letters with five shot
                 the hub's layout: it writes the prompts, and they must be ours to the character
 Questions that lm-eval would cut from the left, or on which it fails, are left out and counted.
 
-speed, with random weights and the vocabulary of the first model: CPU seconds a question of the whole process, on one
+speed, with random weights and the largest vocabulary of the models: CPU seconds a question of the whole process, on one
 thread, from texts to scores, both sides in turns, each with the best batch of those tried on a part of the questions
 (questions in a batch here, options there). Both read the same prompts and so the same tokens. Reading files, importing
 and loading count on neither side. malloc is as it is; where the environment has it keep what it has (MALLOC_…, as in
@@ -71,7 +71,8 @@ def measure(arguments: list[str]) -> dict[str, Any]:
                 about = {"shape": ours.shape, "attention": ours.attention, **summary(found)}
                 figures["agreement"][str(ours.folder)] = {**about, "protocols": found}
         if "speed" in parts:
-            figures["speed"] = speed(python, models[0], given.data, given.items, folder)
+            largest = max(models, key=lambda ours: ours.shape["vocabulary"])
+            figures["speed"] = speed(python, largest, given.data, given.items, folder)
     return figures
 
 
