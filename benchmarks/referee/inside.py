@@ -5,11 +5,13 @@ Reads an order a line from standard input and writes its answer as a line to sta
   tasks       each {name, base, config}. Without base a task of its own; else lm-eval's task of that name, changed by
               config. A task is made when its name first comes
   batch_size  rows of a forward pass
-  out         null, or the file for an object a question: id, prompt, log_likelihoods, without_question, metrics
+  out         null, or the file for an object a question: id, prompt, log_likelihoods, without_question, metrics; of
+              a text: id, log_likelihood
   documents   null, or how many of each task's documents
 
-The answer: ``cpu_seconds`` of the whole process from the documents to the scores, and ``left_out``: by id, why lm-eval
-cannot score a question as it is meant. That is looked for only where ``out`` is given, and not counted.
+The answer: ``cpu_seconds`` of the whole process from the documents to the scores, ``results`` by task and metric, and
+``left_out``: by id, why lm-eval cannot score a question as it is meant. That is looked for only where ``out`` is given,
+and not counted.
 """
 
 import json
@@ -51,6 +53,8 @@ def unfit(lm: HFLM, task: ConfigurableTask) -> dict[int, str]:
     task.build_all_requests()
     found: dict[int, str] = {}
     for request in task.instances:
+        if len(request.args) == 1:  # a text, which it reads in windows
+            continue
         context, continuation = request.args
         if context == "":
             continue
@@ -83,10 +87,18 @@ def run(lm: HFLM, tasks: Mapping[str, ConfigurableTask], order: Mapping[str, Any
     if order["out"]:
         scored = [question for documents in results["samples"].values() for question in documents]
         Path(order["out"]).write_text("".join(json.dumps(line(question)) + "\n" for question in scored))
-    return {"cpu_seconds": seconds, "left_out": left_out}
+    found = {
+        task: {key.removesuffix(",none"): value for key, value in metrics.items() if isinstance(value, float)}
+        for task, metrics in results["results"].items()
+    }
+    return {"cpu_seconds": seconds, "results": found, "left_out": left_out}
 
 
 def line(question: Mapping[str, Any]) -> dict[str, Any]:
+    if len(question["arguments"][0]) == 1:
+        [[log_likelihood]] = question["resps"]
+        log_likelihood = log_likelihood[0] if isinstance(log_likelihood, list | tuple) else log_likelihood
+        return {"id": question["doc"]["id"], "log_likelihood": float(log_likelihood)}
     contexts = [context for context, *_ in question["arguments"]]
     sums = [float(response[0][0]) for response in question["resps"]]
     options = sum(context != "" for context in contexts)  # after them come the same without the question, if asked for

@@ -13,6 +13,9 @@ thread, from texts to scores, both sides in turns, each with the best batch of t
 and loading count on neither side. malloc is as it is; where the environment has it keep what it has (MALLOC_…, as in
 recipes/quickstart.py), it does so on both sides.
 
+texts, where --texts names some (as eval/texts.py reads them), for each model: bits per byte, byte and word perplexity,
+and the log-likelihood of each document, read in windows where it is longer than the context.
+
 fp32 on the CPU. lm-eval's attention is SDPA, but eager for models that scale attention by layer, which transformers
 4.53 does nowhere else. --model takes Hugging Face GPT-2 folders. One that this repository has trained on real abstracts
 is runs/quickstart/exported, after `make quickstart SOURCE=FOLDER_WITH_PUBMED_XML`.
@@ -25,7 +28,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-PARTS = ("agreement", "speed")
+PARTS = ("agreement", "speed", "texts")
 
 
 def measure(arguments: list[str]) -> dict[str, Any]:
@@ -38,9 +41,11 @@ def measure(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument(
         "--env", metavar="FOLDER", help="environment with lm-eval; default: one made in ~/.cache, 6.1 GB"
     )
-    parser.add_argument("--parts", default=",".join(PARTS), help="agreement, speed, or both (default)")
+    parser.add_argument("--parts", default=",".join(PARTS), help="agreement, speed, texts, with commas; default all")
     parser.add_argument("--tasks", metavar="NAME,…", help="of the agreement (default: all that have files)")
     parser.add_argument("--items", type=int, metavar="N", help="of each task (default: all; of speed: see its figures)")
+    parser.add_argument("--texts", metavar="PLACE", help="texts for that part: files, a folder, shards")
+    parser.add_argument("--texts-bytes", type=int, default=300_000, metavar="N", help="of them (default 300,000)")
     given = parser.parse_args(arguments)
     parts = given.parts.split(",")
     if unknown := set(parts) - set(PARTS):
@@ -52,6 +57,7 @@ def measure(arguments: list[str]) -> dict[str, Any]:
     from benchmarks.referee.models import open_ours
     from benchmarks.referee.process import Referee, environment, versions
     from benchmarks.referee.speed import speed
+    from benchmarks.referee.texts import compare_texts
     from eval.tasks import protocols
 
     torch.set_num_threads(1)
@@ -70,6 +76,12 @@ def measure(arguments: list[str]) -> dict[str, Any]:
                     found = agreement(ours, referee, asked, given.data, given.items, folder)
                 about = {"shape": ours.shape, "attention": ours.attention, **summary(found)}
                 figures["agreement"][str(ours.folder)] = {**about, "protocols": found}
+        if "texts" in parts and given.texts is not None:
+            figures["texts"] = {}
+            for ours in models:
+                with Referee(python, ours.folder, ours.attention, folder) as referee:
+                    found = compare_texts(ours, referee, given.texts, given.texts_bytes, folder)
+                figures["texts"][str(ours.folder)] = {"shape": ours.shape, "attention": ours.attention, **found}
         if "speed" in parts:
             largest = max(models, key=lambda ours: ours.shape["vocabulary"])
             figures["speed"] = speed(python, largest, given.data, given.items, folder)
