@@ -40,17 +40,18 @@ class Branches:
     beginning: Beginning | None = None
     keep: Beginning | None = None
 
-    def of_layer(self, number: int) -> "OfLayer":
-        """What attention needs of it in one layer, counted from 0."""
-        return OfLayer(self, number)
+    def of_layer(self, number: int, asked_for: Tensor | None) -> "OfLayer":
+        """What a block needs of it in one layer, counted from 0."""
+        return OfLayer(self, number, asked_for)
 
 
 @dataclass(eq=False)
 class OfLayer:
-    """The branches, for one layer."""
+    """The branches, for one layer. ``asked_for``: N, the tokens of all rows that the block gives; None: all, B T."""
 
     branches: Branches
     number: int
+    asked_for: Tensor | None
 
     @property
     def sees(self) -> Tensor:

@@ -81,6 +81,8 @@ class Block(nn.Module):
         self, x: Tensor, layer: Tensor, documents: BlockMask | None = None, branches: OfLayer | None = None
     ) -> Tensor:
         x = x + self.dropout(self.attn(self.ln_1(x), layer, documents, branches))
+        if branches is not None and branches.asked_for is not None:
+            x = x.flatten(0, 1)[branches.asked_for]  # N D: of the last block nothing else is needed
         return x + self.dropout(self.mlp(self.ln_2(x)))
 
 
@@ -127,9 +129,9 @@ class GPT(nn.Module):
         Args:
             input_ids: B T, int64.
             labels: B T, int64, usually the input itself; position t is asked for label t + 1. -100 is not asked for.
-            positions: B P, int64; logits are given only there. The projection is a large part of a small model. Or N:
-                tokens of all rows, counted through the rows.
-            branches: of rows that branch; None: each row is one text. ``positions`` count the row's tokens either way.
+            positions: B P, int64; logits are given only there. The projection is a large part of a small model. With
+                branches N: tokens of all rows, counted through the rows, and not None.
+            branches: of rows that branch; None: each row is one text.
 
         Returns:
             With ``labels`` the mean cross entropy in nats (scalar, fp32; in training with the z-loss); else logits,
@@ -149,14 +151,16 @@ class GPT(nn.Module):
             documents = document_mask(input_ids, self.end_of_text)
         layers = torch.arange(1, len(self.blocks) + 1, device=x.device)
         for number, (layer, block) in enumerate(zip(layers, self.blocks, strict=True)):
-            x = block(x, layer, documents) if branches is None else block(x, layer, None, branches.of_layer(number))
+            if branches is None:
+                x = block(x, layer, documents)
+            else:
+                asked_for = positions if number == len(self.blocks) - 1 else None
+                x = block(x, layer, None, branches.of_layer(number, asked_for))
         x = self.ln_f(x)
         if labels is not None:
             z_loss = self.z_loss if self.training else 0.0
             return next_token_loss(x, self.wte.weight, labels, z_loss, self.piece_of_loss)
-        if positions is not None and positions.dim() == 1:
-            x = x.flatten(0, 1)[positions]  # N D
-        elif positions is not None:
+        if positions is not None and branches is None:
             x = x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # B P D
         if positions is None:
             return F.linear(x, self.wte.weight)  # B T V
