@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import WARM, Run, make_run
 from small_data import HELD_OUT, LENGTH, SEQUENCES
+from small_runs import WARM, Run, make_run
 
 from data_prep.tokenizer.training import train, write_tokenizer
 

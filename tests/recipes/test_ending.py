@@ -6,7 +6,7 @@ import time
 
 import psutil
 import pytest
-from runs import make_run
+from small_runs import make_run
 
 from model.checkpoint import list_checkpoints
 from recipes.signals import ONE_REQUEST

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from composer.core import Time, Timestamp
-from runs import make_run
+from small_runs import make_run
 
 from base.configuration import load_configuration
 from base.errors import MayPass, UserError
