@@ -75,9 +75,10 @@ def log_likelihoods(
             for start in range(0, len(batches), world_size):
                 if start + rank < len(batches):
                     batch = batches[start + rank]
-                    distinct = [replace(question, options=_distinct(question)) for question in batch]
-                    for question, values in zip(batch, model.score(distinct, beginning, shared), strict=True):
-                        of_option = dict(zip(_distinct(question), values, strict=True))
+                    distinct = [_distinct(question) for question in batch]
+                    scores = model.score(distinct, beginning, shared)
+                    for question, scored, values in zip(batch, distinct, scores, strict=True):
+                        of_option = dict(zip(scored.options, values, strict=True))
                         found[question.id] = tuple(of_option[option] for option in question.options)
                 else:
                     model.idle()
@@ -85,9 +86,9 @@ def log_likelihoods(
     return found
 
 
-def _distinct(question: Encoded) -> tuple[tuple[int, ...], ...]:
+def _distinct(question: Encoded) -> Encoded:
     """Options that are alike are scored once: by rounding alone the second could seem better than the first."""
-    return tuple(dict.fromkeys(question.options))
+    return replace(question, options=tuple(dict.fromkeys(question.options)))
 
 
 def number_of_calls(encoded: Sequence[Encoded], batch_size: int, world_size: int) -> int:

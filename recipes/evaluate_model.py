@@ -16,6 +16,7 @@ from base.progress import progress, say
 from eval.all_ranks import calls, likelihoods_on_all_ranks
 from eval.averages import averages
 from eval.bits_per_byte import DocumentScore, TextScore, score_texts
+from eval.official_files import Questions
 from eval.prompts import Prepared, prepare
 from eval.results import ItemScore, Likelihoods, Score, score_of, write_results
 from eval.rolling import encode_texts, measure
@@ -25,7 +26,7 @@ from eval.texts import Texts
 from recipes import parallel
 from recipes.evaluation import Asked, Evaluation, Model
 from recipes.subject import Subject, load_subject, start
-from recipes.together import together
+from recipes.together import of_rank_0
 from recipes.unfinished import Unfinished
 
 
@@ -58,13 +59,13 @@ def score_subject(
     scores: dict[str, Score] = {}
     items: list[ItemScore] = []
     for questions in asked.questions:
-        prepared = prepare(questions, subject.encoder, subject.max_seq_len, config.beginning_of_text, config.pmi)
+        prepared = _prepared(config, asked, questions, subject)
         if leads:
             say(prepared.describe())
-        kept = dist.all_gather_object(together(partial(unfinished.read, prepared) if leads else _nothing))[0]
+        kept = of_rank_0(partial(unfinished.read, prepared))
         if kept is None:
             kept = _likelihoods(config, prepared, subject)
-            together(partial(unfinished.keep, prepared, *kept) if leads else _nothing)
+            of_rank_0(partial(unfinished.keep, prepared, *kept))
         elif leads:
             say(f"{prepared.name}: was scored before this command was cut off")
         scores[prepared.name], task_items = score_of(prepared, *kept)
@@ -91,8 +92,8 @@ def score_subject(
         for text, of_text in measured.items():
             interval = f", {of_text.ci95[0]:.4f}-{of_text.ci95[1]:.4f}" if of_text.ci95 else ""
             print(f"{text}: {of_text.bits_per_byte:.4f} bits per byte{interval}; {of_text.documents:,} documents")
-    together(partial(_write, config.out, name, scores, items, documents, about) if leads else _nothing)
-    together(unfinished.remove if leads else _nothing)
+    of_rank_0(partial(_write, config.out, name, scores, items, documents, about))
+    of_rank_0(unfinished.remove)
     if leads:
         say(f"results: {storage.join(config.out, name + '.json')} and its items.jsonl")
     return scores, items
@@ -127,6 +128,16 @@ def _measure(config: Evaluation, subject: Subject, texts: Texts) -> tuple[TextSc
     return score_texts(encoded, found)
 
 
+def _prepared(config: Evaluation, asked: Asked, questions: Questions, subject: Subject) -> Prepared:
+    """Tokenized once for all checkpoints with one tokenizer: of all tasks that is half a minute."""
+    key = (questions.protocol.name, subject.encoder.sha256, subject.max_seq_len)
+    if key not in asked.prepared:
+        asked.prepared[key] = prepare(
+            questions, subject.encoder, subject.max_seq_len, config.beginning_of_text, config.pmi
+        )
+    return asked.prepared[key]
+
+
 def _likelihoods(config: Evaluation, prepared: Prepared, subject: Subject) -> tuple[Likelihoods, dict[str, float]]:
     """With a progress line on rank 0."""
     batch_size, leads = config.device_eval_batch_size, dist.get_global_rank() == 0
@@ -137,10 +148,6 @@ def _likelihoods(config: Evaluation, prepared: Prepared, subject: Subject) -> tu
 
 def _precision(config: Evaluation, subject: Subject) -> torch.autocast:
     return torch.autocast(subject.device.type, dtype=torch.bfloat16, enabled=config.precision == "amp_bf16")
-
-
-def _nothing() -> None:
-    """What the other ranks do meanwhile."""
 
 
 def _ignored(number: int) -> None:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from base import storage
 from base.configuration import Schema
 from base.errors import UserError
 from eval.official_files import Questions, load_questions
+from eval.prompts import Prepared
 from eval.seen import Card, read_card
 from eval.tasks import protocols
 from eval.texts import Texts, load_texts
@@ -80,11 +81,13 @@ class Asked:
         questions: of each protocol, in the order of ``tasks``.
         texts: of each set.
         corpus: what the model was trained on holds of the questions; None when it was not given.
+        prepared: the questions as tokens, by protocol, the tokenizer's SHA-256 and the model's length, once made.
     """
 
     questions: list[Questions]
     texts: list[Texts]
     corpus: Card | None
+    prepared: dict[tuple[str, str, int], Prepared] = field(default_factory=dict)
 
 
 def find_inputs(config: Evaluation) -> tuple[Model | None, Asked]:

@@ -65,17 +65,13 @@ def load_subject(
             manifest = read_manifest(str(folder))
             about = {"model": location, "batch": manifest["batch"], "tokens": manifest["token"]}
             files = json.dumps(manifest["files"], sort_keys=True)
-            subject = _ours(from_checkpoint(folder), device, about, encoder, max_seq_len)
-            subject.identity = hashlib.sha256(files.encode()).hexdigest()
-            return subject
+            identity = hashlib.sha256(files.encode()).hexdigest()
+            return _ours(from_checkpoint(folder), device, identity, about, encoder, max_seq_len)
     folder = Path(model.location)
     if reason := _not_ours(folder, model.huggingface):
-        subject = _transformers(folder, device, reason, encoder, max_seq_len)
-    else:
-        with open_model(model.location) as loaded:
-            subject = _ours(loaded, device, {"model": model.location}, encoder, max_seq_len)
-    subject.identity = _identity_of(folder)
-    return subject
+        return _transformers(folder, device, reason, encoder, max_seq_len)
+    with open_model(model.location) as loaded:
+        return _ours(loaded, device, _identity_of(folder), {"model": model.location}, encoder, max_seq_len)
 
 
 def _not_ours(folder: Path, huggingface: Mapping[str, Any]) -> str | None:
@@ -95,14 +91,15 @@ def _identity_of(folder: Path) -> str:
 
 def _length(learned: int | None, asked: int | None, folder: Path) -> int:
     """Tokens that are read at most: what was asked for, or all that the model has learned."""
-    if learned is None and asked is None:
+    length = learned if asked is None else asked
+    if length is None:
         names = ", ".join(CONTEXT)
         raise UserError(
             f"model: {folder}/config.json: gives no context length ({names}); give max_seq_len", shared=True
         )
-    if learned is not None and asked is not None and asked > learned:
-        raise UserError(f"max_seq_len: {asked:,} is more than the {learned:,} positions of {folder}", shared=True)
-    return asked or learned or 0
+    if learned is not None and length > learned:
+        raise UserError(f"max_seq_len: {length:,} is more than the {learned:,} positions of {folder}", shared=True)
+    return length
 
 
 @contextmanager
@@ -130,7 +127,12 @@ def _fetch(location: str, into: Path) -> None:
 
 
 def _ours(
-    loaded: Loaded, device: torch.device, about: dict[str, Any], encoder: Encoder | None, max_seq_len: int | None
+    loaded: Loaded,
+    device: torch.device,
+    identity: str,
+    about: dict[str, Any],
+    encoder: Encoder | None,
+    max_seq_len: int | None,
 ) -> Subject:
     """A GPT-2, by the module that trains: attention scaling as in its configuration."""
     model = loaded.model.to(device)
@@ -141,7 +143,7 @@ def _ours(
     about |= {"computed_by": "model.gpt", "device": device.type, "shape": asdict(model.config)}
     encoder = encoder or FastEncoder(loaded.tokenizer)
     length = _length(model.config.max_seq_len, max_seq_len, loaded.folder)
-    return Subject(GPTScorer(forward, device), encoder, length, device, "", about)
+    return Subject(GPTScorer(forward, device), encoder, length, device, identity, about)
 
 
 def _transformers(
@@ -177,4 +179,4 @@ def _transformers(
     computed_by = f"transformers {transformers.__version__}, {type(model).__name__}, {attention} ({reason})"
     about = {"model": str(folder), "computed_by": computed_by, "device": device.type}
     encoder = encoder or load_encoder(folder)
-    return Subject(TransformersScorer(model.to(device).eval()), encoder, length, device, "", about)
+    return Subject(TransformersScorer(model.to(device).eval()), encoder, length, device, _identity_of(folder), about)

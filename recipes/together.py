@@ -1,7 +1,7 @@
 """Work that may fail on one rank alone, done so that no other rank is left waiting for it."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from composer.utils import dist
 
@@ -28,6 +28,19 @@ def together(work: Callable[[], T]) -> T:
     if faults:
         raise in_one(faults)
     return result
+
+
+def of_rank_0(work: Callable[[], T]) -> T:
+    """What ``work`` gives on rank 0, on every rank.
+
+    Raises:
+        UserError, MayPass: on every rank, what it raises there.
+    """
+    return dist.all_gather_object(together(work if dist.get_global_rank() == 0 else _nothing))[0]
+
+
+def _nothing() -> Any:
+    """What the other ranks do meanwhile."""
 
 
 def in_one(faults: Sequence[UserError]) -> UserError:

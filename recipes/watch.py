@@ -7,9 +7,8 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from composer.utils import dist
@@ -20,11 +19,9 @@ from base.progress import say
 from eval.bits_per_byte import BrokenModel
 from model.checkpoint import NAME, list_checkpoints
 from recipes.evaluate_model import score_subject
-from recipes.evaluation import Asked, Evaluation, Model, find_model, name_of
+from recipes.evaluation import Asked, Evaluation, Model, name_of
 from recipes.subject import load_subject, start
-from recipes.together import together
-
-T = TypeVar("T")
+from recipes.together import of_rank_0
 
 TABLE, NOT_SCORED = "{}-over-tokens.csv", "{}-not-scored.jsonl"  # of a run's name
 COLUMNS = ("tokens", "batch", "task", "metric", "score", "ci_low", "ci_high", "acc", "acc_norm", "n", "majority")
@@ -44,18 +41,15 @@ def watch(config: Evaluation, asked: Asked) -> None:
     device = start()
     watched = _Watched(config, asked)
     last_seen = time.monotonic()
-    table_is_whole = False  # an earlier watch may have ended between results and table
     while True:
         try:
-            for model in _of_rank_0(watched.new):
-                table_is_whole = False
+            models = of_rank_0(watched.new)
+            of_rank_0(watched.write_table)  # an earlier watch may have ended between results and table
+            for model in models:
                 _score(config, asked, watched, model, device)
                 last_seen = time.monotonic()
-            if not table_is_whole:
-                _of_rank_0(watched.write_table)
-                table_is_whole = True
         except MayPass as error:
-            _of_rank_0(partial(say, f"waiting: {error}"))
+            of_rank_0(partial(say, f"waiting: {error}"))
         idle = dist.all_gather_object(time.monotonic() - last_seen)[0]
         if config.watch_idle_seconds is not None and idle >= config.watch_idle_seconds:
             return
@@ -68,21 +62,15 @@ def _score(config: Evaluation, asked: Asked, watched: "_Watched", model: Model, 
     except MayPass:
         raise
     except UserError as error:
-        _of_rank_0(partial(watched.leave, model.name, str(error)))
+        of_rank_0(partial(watched.leave, model.name, str(error)))
         return
     subject.about["asked"] = watched.asked
     try:
         score_subject(config, model.name, subject, asked)
     except BrokenModel as error:
-        _of_rank_0(partial(watched.leave, model.name, str(error)))
+        of_rank_0(partial(watched.leave, model.name, str(error)))
         return
-    _of_rank_0(watched.write_table)
-
-
-def _of_rank_0(work: Callable[[], T]) -> T:
-    """What ``work`` gives on rank 0, on every rank; what it raises there, on every rank."""
-    leads = dist.get_global_rank() == 0
-    return dist.all_gather_object(together(lambda: work() if leads else None))[0]
+    of_rank_0(watched.write_table)
 
 
 class _Watched:
@@ -99,11 +87,15 @@ class _Watched:
             "precision": config.precision, "beginning_of_text": config.beginning_of_text, "pmi": config.pmi,
             "texts": {one.name: [one.place, one.limit_bytes] for one in asked.texts},
         }  # fmt: skip
+        # Hundreds of results may lie in a bucket, and the folder is looked at every minute.
+        self._known: dict[str, dict[str, Any]] = {}
+        self._written: str | None = None  # the table
 
     def new(self) -> list[Model]:
         """Whole checkpoints without results, oldest first."""
         results, left = self._results(), self._not_scored()
-        models = [find_model(one.location) for one in list_checkpoints(self.folder) if one.whole]
+        whole = [one.location for one in list_checkpoints(self.folder) if one.whole]
+        models = [Model(location, None, name_of(location)) for location in whole]
         for name, record in results.items():
             if record.get("asked") != json.loads(json.dumps(self.asked)):
                 raise UserError(
@@ -130,13 +122,16 @@ class _Watched:
         writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        storage.write_bytes(self.table, text.getvalue().encode())
+        if text.getvalue() != self._written:
+            storage.write_bytes(self.table, text.getvalue().encode())
+            self._written = text.getvalue()
 
     def _results(self) -> dict[str, dict[str, Any]]:
         """By the checkpoint's name. Results of other models may lie there too, to stand beside these in a report."""
         names = [name.removesuffix(".json") for name in storage.list_files(self.out) if name.endswith(".json")]
         mine = [name for name in names if NAME.fullmatch(name.removeprefix(f"{self.run}-"))]
-        return {name: self._read(f"{name}.json") for name in mine}
+        self._known = {name: self._known.get(name) or self._read(f"{name}.json") for name in mine}
+        return self._known
 
     def _not_scored(self) -> dict[str, str]:
         if not storage.exists(self.not_scored):

@@ -22,6 +22,7 @@ from base.local_s3 import LocalS3
 from data_prep.tokenizer.training import train, write_tokenizer
 from eval.sample_questions import write_sample_questions
 from model.checkpoint import MANIFEST, delete_checkpoint
+from recipes import evaluate_model
 from recipes import watch as watching
 from recipes.evaluation import Evaluation, find_inputs
 from recipes.watch import NOT_SCORED, TABLE, watch
@@ -82,6 +83,27 @@ def test_each_whole_checkpoint_is_scored_once_and_a_later_watch_goes_on(made: Pa
     for row in rows:
         score = scored(out)[f"run-ep0-ba{row['batch']}"]["scores"][row["task"]]
         assert float(row["score"]) == score[score["metric"]] and row["metric"] == score["metric"]
+
+
+def test_questions_are_tokenized_once_for_all_checkpoints_and_results_are_read_once(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, read = [], []
+    prepare, read_bytes = evaluate_model.prepare, storage.read_bytes
+
+    def counted(questions: Any, *arguments: Any) -> Any:
+        prepared.append(questions.protocol.name)
+        return prepare(questions, *arguments)
+
+    def counted_read(location: str, *arguments: Any) -> bytes:
+        read.append(Path(location).name)
+        return read_bytes(location, *arguments)
+
+    monkeypatch.setattr(evaluate_model, "prepare", counted)
+    monkeypatch.setattr(storage, "read_bytes", counted_read)
+    watched(made, made / "run", tmp_path, watch_idle_seconds=2)
+    assert prepared == ["medqa", "medmcqa"]
+    assert all(read.count(f"{name}.json") == 1 for name in scored(tmp_path))
 
 
 def test_a_checkpoint_that_vanishes_or_is_damaged_is_named_and_the_others_are_scored(
