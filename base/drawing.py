@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from base.page import ACCENT, INK, MUTED, RULE
+from base.progress import count
 
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # letters stay letters: smaller, and they can be searched
@@ -58,6 +59,16 @@ def legend(axes: Axes, series: int) -> None:
     """Above the plot, where nothing can lie below it; none for a single series."""
     if series > 1:
         axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=series, borderaxespad=0)
+
+
+def as_count(value: float, place: float = 0) -> str:
+    """A tick: ``1.2M``."""
+    return count(value) if value else "0"
+
+
+def as_percent(value: float, place: float = 0) -> str:
+    """A tick: a share as ``40 %``."""
+    return f"{100 * value:.0f} %"
 
 
 def svg(figure: Figure) -> str:

@@ -175,21 +175,9 @@ def numbers(facts: Facts) -> dict[str, Any]:
             for record in everything
             for name, score in record.scores.items()
         ],
-        "averages": [
-            _place(record) | {"group": name} | asdict(average)
-            for record in everything
-            for name, average in record.averages.items()
-        ],
-        "texts": [
-            _place(record) | {"text": name} | asdict(text)
-            for record in everything
-            for name, text in record.texts.items()
-        ],
-        "fine_tuned": [
-            _place(record) | {"task": name} | asdict(score)
-            for record in everything
-            for name, score in record.fine_tuned.items()
-        ],
+        "averages": _rows(everything, "group", "averages"),
+        "texts": _rows(everything, "text", "texts"),
+        "fine_tuned": _rows(everything, "task", "fine_tuned"),
         "seen": asdict(shown.seen) if shown.seen is not None else None,
         "protocols": {
             name: {key: value for key, value in asdict(score).items() if key in LARGE}
@@ -201,6 +189,15 @@ def numbers(facts: Facts) -> dict[str, Any]:
         "left_out": facts.left_out,
         "command": facts.command,
     }
+
+
+def _rows(records: Sequence[Record], key: str, attribute: str) -> list[dict[str, Any]]:
+    """What the records hold by name, ``key: name`` in each row."""
+    return [
+        _place(record) | {key: name} | asdict(value)
+        for record in records
+        for name, value in getattr(record, attribute).items()
+    ]
 
 
 def _place(record: Record) -> dict[str, Any]:

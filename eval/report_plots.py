@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from base.drawing import COLORS, GREY, PALE, drawing, legend, name_rows, svg
+from base.drawing import COLORS, GREY, PALE, as_count, as_percent, drawing, legend, name_rows, svg
 from base.page import ACCENT, INK, MUTED, RULE
-from base.progress import count
 
 LOW = 2.2  # inches: of plots of which there are many
 STEPS = (1, 2, 5, 10)
@@ -40,7 +39,7 @@ def over_tokens(series: Mapping[str, Sequence[Point]], label: str, baseline: flo
         axes.margins(y=0.12)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value) if value else "0"))
+        axes.xaxis.set_major_formatter(as_count)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
         if shares:
             _percent(axes)
@@ -54,9 +53,7 @@ def bars_with_intervals(
     """Horizontal bars of shares with their intervals; those that are not to be relied on in grey."""
     with drawing(0.25 * len(names) + 0.7) as (figure, axes):
         axes.barh(range(len(names)), values, color=[GREY if one else PALE for one in pale], height=0.7)
-        # Of rounding alone a limit may lie on the wrong side of its value.
-        below = [max(0.0, value - low) for value, (low, _) in zip(values, intervals, strict=True)]
-        above = [max(0.0, high - value) for value, (_, high) in zip(values, intervals, strict=True)]
+        below, above = _arms(values, intervals)
         for place, (value, less, more, grey) in enumerate(zip(values, below, above, pale, strict=True)):
             axes.errorbar(
                 value,
@@ -72,7 +69,7 @@ def bars_with_intervals(
         axes.spines["bottom"].set_visible(True)
         axes.grid(axis="x", visible=True, color=RULE, linewidth=0.8)
         axes.set_xlim(0, min(1.0, 1.03 * max(high for _, high in intervals)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+        axes.xaxis.set_major_formatter(as_percent)
         return svg(figure)
 
 
@@ -85,7 +82,7 @@ def answered_and_right(names: Sequence[str], answered: Sequence[int], right: Seq
         axes.set_xticks(places, [name if len(name) <= 12 else f"{name[:11]}…" for name in names])
         axes.set_ylabel("questions")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=STEPS))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value) if value else "0"))
+        axes.yaxis.set_major_formatter(as_count)
         legend(axes, 2)
         return svg(figure)
 
@@ -96,16 +93,20 @@ def reliability(
     """The share of right answers over the probability that the model gave them, one point a bin of equal size."""
     with drawing(LOW + 0.6) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--")
-        below = [max(0.0, value - low) for value, (low, _) in zip(accuracies, intervals, strict=True)]
-        above = [max(0.0, high - value) for value, (_, high) in zip(accuracies, intervals, strict=True)]
         axes.errorbar(
-            probabilities, accuracies, yerr=[below, above], color=ACCENT, marker="o", markersize=4, capsize=2.5,
-            linewidth=1.2,
+            probabilities, accuracies, yerr=_arms(accuracies, intervals), color=ACCENT, marker="o", markersize=4,
+            capsize=2.5, linewidth=1.2,
         )  # fmt: skip
         axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability of the answer", ylabel="share of right answers")
         _percent(axes)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+        axes.xaxis.set_major_formatter(as_percent)
         return svg(figure)
+
+
+def _arms(values: Sequence[float], intervals: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """How far the intervals reach below and above; of rounding alone a limit may lie on the wrong side of its value."""
+    below = [max(0.0, value - low) for value, (low, _) in zip(values, intervals, strict=True)]
+    return below, [max(0.0, high - value) for value, (_, high) in zip(values, intervals, strict=True)]
 
 
 def _percent(axes: Axes) -> None:

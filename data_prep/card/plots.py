@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from base.drawing import COLORS, GREY, drawing, legend, name_rows, svg
+from base.drawing import COLORS, GREY, as_count, as_percent, drawing, legend, name_rows, svg
 from base.page import ACCENT, INK, MUTED
 from base.progress import count
 
@@ -62,7 +62,7 @@ def shares(bins: Sequence[str], series: Mapping[str, Sequence[float]], label: st
         slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(bins) > 7 else {}
         axes.set_xticks(range(len(bins)), bins, **slanted)
         axes.set_xlabel(label)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+        axes.yaxis.set_major_formatter(as_percent)
         legend(axes, len(series))
         return svg(figure)
 
@@ -99,4 +99,4 @@ def line(x: Sequence[float], y: Sequence[float], x_label: str, y_label: str, mar
 
 def _counts(axes: Axes) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value) if value else "0"))
+    axes.yaxis.set_major_formatter(as_count)

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from made import SMALL, YAML, documents, ledger, prepare
+from parsed_page import Page
 
 from base.configuration import load_configuration
 from base.errors import UserError
@@ -163,35 +163,6 @@ def add_checks(out: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | report()))
 
 
-class Page(HTMLParser):
-    """The tags of a page; fails when one is left open or closed twice."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.words = ""
-        self.feed(path.read_text())
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.seen.append(tag)
-        self.attributes += attributes
-        if tag not in ("meta", "br", "img"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.seen.append(tag)
-        self.attributes += attributes
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
-
-
 def test_every_run_ends_with_a_card(whole: Path) -> None:
     assert all((whole / name).stat().st_size > 3000 for name in FILES)
 
@@ -257,7 +228,8 @@ def test_card_bytes_do_not_depend_on_workers_hash_seed_or_place(whole: Path, tmp
         )
         program = place / "program.py"
         program.write_text(script)
-        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": f"{Path(__file__).parent}:{Path.cwd()}"}
+        here = Path(__file__).parent
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": f"{here}:{here.parent}:{Path.cwd()}"}
         subprocess.run([sys.executable, str(program)], check=True, env=environment)
         seen.add(tuple((place / name).read_bytes() for name in FILES))
     assert len(seen) == 1
@@ -268,7 +240,7 @@ def test_text_from_data_is_shown_and_never_run(corpus: Path) -> None:
     add_checks(corpus)
     facts = write_card(corpus)
     assert HOSTILE in [row["name"] for row in facts["journals"]["first"]]
-    page = Page(corpus / "card.html")
+    page = Page((corpus / "card.html").read_text())
     assert "script" not in page.seen and HOSTILE.replace("`", "'") in page.words
     row = next(line for line in text(corpus).splitlines() if "Medica" in line)
     assert len(re.findall(r"(?<!\\)\|", row)) == 4 and "<script>" not in row and "`" not in row
@@ -278,7 +250,7 @@ def test_page_needs_no_other_file_and_has_its_plots(corpus: Path) -> None:
     add_full_texts(corpus)
     add_checks(corpus)
     write_card(corpus)
-    page = Page(corpus / "card.html")
+    page = Page((corpus / "card.html").read_text())
     links = [value for name, value in page.attributes if name in ("href", "src", "xlink:href") and value]
     assert links and all(link.startswith("#") for link in links)
     anchors = {value for name, value in page.attributes if name == "id"}
@@ -291,7 +263,7 @@ def test_page_and_markdown_say_the_same(corpus: Path) -> None:
     add_full_texts(corpus)
     add_checks(corpus)
     write_card(corpus)
-    words = Page(corpus / "card.html").words
+    words = Page((corpus / "card.html").read_text()).words
     shown = re.sub(r"\\(.)", r"\1", text(corpus).replace("`", "").replace("&lt;", "<").replace("&gt;", ">"))
     for line in shown.splitlines():
         if line and line[0] not in "-|`#" and line.isprintable() and len(line.split()) > 12:
@@ -342,7 +314,7 @@ def test_what_is_doubtful_about_the_input_is_told(corpus: Path) -> None:
     warnings = list(doubts(f"pubmed{year}n{number:04d}.xml.gz" for year, number in ((25, 1), (26, 1334), (26, 1336))))
     (corpus / "ledger.json").write_text(json.dumps(ledger(corpus) | {"warnings": warnings}))
     assert write_card(corpus)["inputs"]["warnings"] == warnings and len(warnings) == 2
-    words = Page(corpus / "card.html").words
+    words = Page((corpus / "card.html").read_text()).words
     assert all(f"\n- {warning}." in text(corpus) and f"{warning}." in words for warning in warnings)
 
 

@@ -6,11 +6,11 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from parsed_page import Page
 
 from base import storage
 from base.errors import UserError
@@ -83,35 +83,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, asked: list[Prepared], sampl
 def results(whole: Path, tmp_path: Path) -> Path:
     """A copy to change."""
     return Path(shutil.copytree(whole, tmp_path / "results"))
-
-
-class Page(HTMLParser):
-    """The tags of a page and its words; fails when a tag is left open or closed twice."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.words = ""
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.seen.append(tag)
-        self.attributes += attributes
-        if tag not in ("meta", "br", "img"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.seen.append(tag)
-        self.attributes += attributes
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
 
 
 def report(folder: Path, **arguments: Any) -> tuple[str, str, dict[str, Any]]:
