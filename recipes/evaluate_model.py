@@ -40,14 +40,12 @@ def evaluate(config: Evaluation, model: Model, asked: Asked) -> dict[str, Score]
     """
     device = start()
     subject = load_subject(model, device, config.tokenizer, config.max_seq_len)
-    scores, _ = score_subject(config, model.name, subject, asked)
+    scores = score_subject(config, model.name, subject, asked)
     parallel.leave()
     return scores
 
 
-def score_subject(
-    config: Evaluation, name: str, subject: Subject, asked: Asked
-) -> tuple[dict[str, Score], list[ItemScore]]:
+def score_subject(config: Evaluation, name: str, subject: Subject, asked: Asked) -> dict[str, Score]:
     """Score what is loaded on all protocols and texts; rank 0 writes ``NAME.json`` and prints the table."""
     leads = dist.get_global_rank() == 0
     if leads:
@@ -96,7 +94,7 @@ def score_subject(
     of_rank_0(unfinished.remove)
     if leads:
         say(f"results: {storage.join(config.out, name + '.json')} and its items.jsonl")
-    return scores, items
+    return scores
 
 
 def _write(

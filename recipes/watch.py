@@ -18,6 +18,7 @@ from base.errors import MayPass, UserError
 from base.progress import say
 from eval.bits_per_byte import BrokenModel
 from model.checkpoint import NAME, list_checkpoints
+from recipes import parallel
 from recipes.evaluate_model import score_subject
 from recipes.evaluation import Asked, Evaluation, Model, name_of
 from recipes.subject import load_subject, start
@@ -52,6 +53,7 @@ def watch(config: Evaluation, asked: Asked) -> None:
             of_rank_0(partial(say, f"waiting: {error}"))
         idle = dist.all_gather_object(time.monotonic() - last_seen)[0]
         if config.watch_idle_seconds is not None and idle >= config.watch_idle_seconds:
+            parallel.leave()
             return
         time.sleep(config.watch_every_seconds)
 
