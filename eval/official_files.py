@@ -9,7 +9,7 @@ from typing import Any
 
 from base.errors import UserError
 from eval.other_formats import looks_like
-from eval.task import BadRow, Item, Protocol, Refused, Row, Source, Task
+from eval.task import BadRow, Item, Protocol, Refused, Row, Source, Task, first_few
 
 
 @dataclass(frozen=True)
@@ -246,6 +246,5 @@ def _hash(task: Task, id: str) -> bytes:
 
 
 def _told(refused: Sequence[Refused]) -> str:
-    shown = "; ".join(f"{entry.id}: {entry.reason}" for entry in refused[:3])
-    more = f"; and {len(refused) - 3:,} more" if len(refused) > 3 else ""
-    return f"{len(refused):,} {'row' if len(refused) == 1 else 'rows'} refused: {shown}{more}"
+    shown = first_few([f"{entry.id}: {entry.reason}" for entry in refused])
+    return f"{len(refused):,} {'row' if len(refused) == 1 else 'rows'} refused: {shown}"

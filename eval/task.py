@@ -197,3 +197,9 @@ def require_text(value: Any, name: str) -> str:
     except UnicodeEncodeError:
         raise BadRow(f"{name} holds half a surrogate pair, which is no character") from None
     return value
+
+
+def first_few(told: Sequence[str]) -> str:
+    """The first three, and how many more there are."""
+    more = f"; and {len(told) - 3:,} more" if len(told) > 3 else ""
+    return "; ".join(told[:3]) + more

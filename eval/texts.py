@@ -23,7 +23,7 @@ from base import storage
 from base.errors import UserError
 from eval.official_files import json_lines
 from eval.shard_texts import INDEX, Read, read_split
-from eval.task import BadRow, Refused, require_text
+from eval.task import BadRow, Refused, first_few, require_text
 
 TEXT = "text"  # the field, or column, that holds a document
 KINDS = (".txt", ".jsonl", ".jsonl.gz", ".parquet")
@@ -223,6 +223,4 @@ def _id(given: Any, place: str) -> str:
 
 
 def _told(refused: tuple[Refused, ...] | list[Refused]) -> str:
-    shown = "; ".join(f"{entry.place}: {entry.reason}" for entry in refused[:3])
-    more = f"; and {len(refused) - 3:,} more" if len(refused) > 3 else ""
-    return f"{len(refused):,} refused: {shown}{more}"
+    return f"{len(refused):,} refused: {first_few([f'{entry.place}: {entry.reason}' for entry in refused])}"
