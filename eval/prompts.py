@@ -151,6 +151,12 @@ def prompt(form: Form, item: Item, shots: Sequence[Item] = (), passages: int | N
     return form.description + "".join(before) + _ask(form, item, passages)
 
 
+def cut_prompt(questions: Questions, item: Item, cut: Cut) -> str:
+    """The text before the space and the answer, without what was left out."""
+    shots = questions.shots[: len(questions.shots) - cut.shots]
+    return prompt(questions.protocol.form, item, shots, len(item.passages) - cut.passages)
+
+
 def _ask(form: Form, item: Item, passages: int | None = None) -> str:
     options = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, item.options, strict=False))
     context = form.passages.join(item.passages[:passages])
@@ -181,9 +187,7 @@ def prepare(
     too_long = 0
     for item in questions.items:
         for cut in _cuts(len(questions.shots), len(item.passages)):
-            shots = questions.shots[: len(questions.shots) - cut.shots]
-            text = prompt(form, item, shots, len(item.passages) - cut.passages)
-            entry = encode(item.id, text, answers(form, item), encoder, first, cut)
+            entry = encode(item.id, cut_prompt(questions, item, cut), answers(form, item), encoder, first, cut)
             if entry is None or entry.length <= max_seq_len:
                 break
         if entry is None:

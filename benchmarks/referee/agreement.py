@@ -12,10 +12,10 @@ from base.progress import say
 from benchmarks.referee.handover import METRICS, our_prompts, own_template, prompts_of
 from benchmarks.referee.models import Ours
 from benchmarks.referee.process import Referee
+from eval.all_ranks import score_on_all_ranks
 from eval.official_files import find_files, load_questions
-from eval.prompts import Prepared, prepare
-from eval.results import ItemScore, Score, score_of
-from eval.scoring import log_likelihoods
+from eval.prompts import prepare
+from eval.results import ItemScore
 from eval.task import Protocol
 from eval.tasks import TASKS, protocols
 
@@ -53,7 +53,7 @@ def agreement(
         without_question = protocol.form.answers == "texts"
         questions = load_questions(protocol, data, limit)
         prepared = prepare(questions, ours.encoder, ours.max_seq_len, without_question=without_question)
-        score, items = score_here(prepared, ours)
+        score, items = score_on_all_ranks(prepared, ours.scorer, BATCH)
         counted = ("n", "scored", "bad_rows", "too_long", "fewer_shots", "fewer_passages")
         of_protocol: Figures = {name: getattr(score, name) for name in counted}
         ways = {"our_prompts": our_prompts(prepared, folder), "own_template": own_template(prepared, data, folder)}
@@ -71,12 +71,6 @@ def agreement(
             say(f"{ours.folder.name}, {protocol.name}, {way}: {json.dumps(found)}")
         figures[protocol.name] = of_protocol
     return figures
-
-
-def score_here(prepared: Prepared, ours: Ours) -> tuple[Score, list[ItemScore]]:
-    found = log_likelihoods(prepared.encoded, ours.scorer, BATCH)
-    alone = log_likelihoods(list(prepared.without_question.values()), ours.scorer, BATCH)
-    return score_of(prepared, found, {text: values[0] for text, values in alone.items()})
 
 
 def compare(ours: Sequence[ItemScore], theirs: Sequence[Mapping[str, Any]], prompts: Mapping[str, str]) -> Figures:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.official_files import find_files
-from eval.prompts import Prepared, prompt
+from eval.prompts import Prepared, cut_prompt
 from eval.task import ACC, ACC_BYTES, ACC_NORM, ACC_PMI, Protocol
 
 METRICS = {"acc": ACC, "acc_norm": ACC_NORM, "acc_bytes": ACC_BYTES, "acc_mutual_info": ACC_PMI}
@@ -19,17 +19,8 @@ Row = dict[str, Any]
 
 def prompts_of(prepared: Prepared) -> dict[str, str]:
     """By id of each question that can be scored: what is scored, without the shots and passages that are left out."""
-    questions, form = prepared.questions, prepared.questions.protocol.form
-    items = {item.id: item for item in questions.items}
-    return {
-        one.id: prompt(
-            form,
-            items[one.id],
-            questions.shots[: len(questions.shots) - one.cut.shots],
-            len(items[one.id].passages) - one.cut.passages,
-        )
-        for one in prepared.encoded
-    }
+    items = {item.id: item for item in prepared.questions.items}
+    return {one.id: cut_prompt(prepared.questions, items[one.id], one.cut) for one in prepared.encoded}
 
 
 def our_prompts(prepared: Prepared, folder: Path) -> Row:
